@@ -1,0 +1,199 @@
+/**
+ * The only word for dialling: a service that turns an endpoint into a duplex of octets that can be upgraded to TLS.
+ *
+ * What it is: the seam between the dialogue and the world. `NodeConnector.layer` implements it over `node:net` and
+ * `node:tls`; `SmtpServer.layer` (the fake server) in memory. What it is not: it knows nothing of SMTP.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import type { ECONFIG, EDNS, EPROXY, ESOCKET, ETLS } from "./SmtpError.ts"
+
+/**
+ * Where to connect to: a host and a port, or the path of a unix socket.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Endpoint {
+  /** Host name or IP literal (IPv6 without brackets). */
+  readonly host: string
+  readonly port: number
+  /** Path of a unix socket; host and port are not used then. */
+  readonly path?: string | undefined
+  /** Local address to bind to. */
+  readonly localAddress?: string | undefined
+  /** Only addresses of this family. */
+  readonly family?: 4 | 6 | undefined
+}
+
+/**
+ * One address of an endpoint: what `connect` takes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Target extends Endpoint {
+  /** The IP address to dial; undefined when the connector leaves the name to somebody else (unix socket, proxy). */
+  readonly address: string | undefined
+}
+
+/**
+ * The TLS settings of a connection: the library's own type, a subset of what Node takes under the same names.
+ *
+ * **Details**
+ *
+ * Verification of chain and name is on unless `rejectUnauthorized` is false; a connection that is not verified reports
+ * `authorized: false` and gets no credentials. TLS below 1.2 cannot be asked for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TlsOptions {
+  /** Trusted CA certificates in PEM, in place of the system's well-known ones. */
+  readonly ca?: string | Uint8Array | ReadonlyArray<string | Uint8Array> | undefined
+  /** Client certificate chain in PEM. */
+  readonly cert?: string | Uint8Array | undefined
+  /** Private key of the client certificate in PEM. */
+  readonly key?: Redacted.Redacted<string | Uint8Array> | undefined
+  /** Passphrase of `key`. */
+  readonly passphrase?: Redacted.Redacted<string> | undefined
+  /** Lowest version, default TLSv1.2. */
+  readonly minVersion?: "TLSv1.2" | "TLSv1.3" | undefined
+  /** Highest version, default TLSv1.3. */
+  readonly maxVersion?: "TLSv1.2" | "TLSv1.3" | undefined
+  /** OpenSSL cipher list. */
+  readonly ciphers?: string | undefined
+  /** False: go on although chain or name do not verify. Default true. */
+  readonly rejectUnauthorized?: boolean | undefined
+}
+
+/**
+ * One upgrade to TLS: whom to expect, and under which settings.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TlsUpgrade {
+  /** The name or IP address that the certificate has to hold; sent as SNI unless it is an IP literal. */
+  readonly servername: string
+  /** Whether a chain or name that does not verify ends the handshake. */
+  readonly verify: boolean
+  readonly options: TlsOptions
+}
+
+/**
+ * A certificate as TLS reports it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PeerCertificate {
+  /** Distinguished name, e.g. "CN=mx.test". */
+  readonly subject: string
+  readonly issuer: string
+  /** Subject alternative names as OpenSSL writes them. */
+  readonly subjectAltName: string
+  /** SHA-256 over the DER form, as hex pairs with colons. */
+  readonly fingerprint256: string
+  readonly validFrom: string
+  readonly validTo: string
+  /** The DER form. */
+  readonly raw: Uint8Array
+}
+
+/**
+ * What is known of the TLS layer of a connection.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TlsInfo {
+  /** "TLSv1.3", …; "in-memory" on the fake server. */
+  readonly protocol: string
+  readonly cipher: string
+  /** Whether chain and name verified. */
+  readonly authorized: boolean
+  /** OpenSSL's or Node's code for why not. */
+  readonly authorizationError?: string | undefined
+  /** The name or address that was expected. */
+  readonly servername: string
+  readonly peerCertificate?: PeerCertificate | undefined
+}
+
+/**
+ * How a duplex ended: an orderly FIN, or an error of the operating system.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Ended = { readonly _tag: "Closed" } | { readonly _tag: "Errno"; readonly cause: unknown }
+
+/**
+ * The reader of a duplex. All three are called synchronously from the transport; none may throw.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Listener {
+  readonly onData: (octets: Uint8Array) => void
+  /** What `write` refused to buffer further has been taken. */
+  readonly onDrain: () => void
+  /** The end, once; nothing is called after it. */
+  readonly onEnd: (ended: Ended) => void
+}
+
+/**
+ * One connected stream of octets.
+ *
+ * **Details**
+ *
+ * It is owned by the scope it was connected in; closing the scope destroys it. Reading starts with `listen`; octets
+ * that came before are handed over then.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Duplex {
+  /** Whether it counts as trusted without TLS of ours: a unix socket, or a connection that its maker declared so. */
+  readonly secured: boolean
+  /** The local IP address, when there is one. */
+  readonly localAddress: string | undefined
+  /** The address of the peer as text for logs, e.g. "127.0.0.1:25" or a path. */
+  readonly remoteAddress: string | undefined
+  /** Names the one listener; another call replaces it. */
+  readonly listen: (listener: Listener) => void
+  /** Hands the chunks over in one corked write, in order. False: wait for `onDrain` before the next. After the end, does nothing. */
+  readonly write: (chunks: ReadonlyArray<Uint8Array>) => boolean
+  /**
+   * Starts TLS on the stream and reports it. From the call on, the listener gets decrypted octets only; plaintext that
+   * is already held back is a failure. Interruption destroys the stream. Any failure inside, FIN and errno included, is ETLS.
+   */
+  readonly upgrade: (tls: TlsUpgrade) => Effect.Effect<TlsInfo, ETLS>
+  /** Sends FIN after what was written. */
+  readonly end: () => void
+  /** Frees the socket at once. */
+  readonly destroy: () => void
+}
+
+/**
+ * The service that dials.
+ *
+ * **Details**
+ *
+ * A dialogue calls `resolve` once and then `connect` for one target after the other until one answers.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class SmtpConnector extends Context.Service<SmtpConnector, {
+  /** The addresses of an endpoint, in the order to try them; at least one. */
+  readonly resolve: (endpoint: Endpoint) => Effect.Effect<readonly [Target, ...ReadonlyArray<Target>], EDNS | ECONFIG>
+  /** Opens a stream to one address; the scope owns it. */
+  readonly connect: (target: Target) => Effect.Effect<Duplex, ESOCKET | EPROXY | ETLS | ECONFIG, Scope.Scope>
+  /** The fully qualified name of this host, when it has one: the default of EHLO's argument. */
+  readonly localName: string | undefined
+}>()("effect-smtp/SmtpConnector") {}

@@ -1,0 +1,24 @@
+import { fileURLToPath } from "node:url"
+import { defineConfig } from "vitest/config"
+
+const src = (path: string) => fileURLToPath(new URL(`src/${path}`, import.meta.url))
+
+export default defineConfig({
+  resolve: {
+    alias: [
+      { find: /^effect-smtp$/, replacement: src("index.ts") },
+      { find: /^effect-smtp\/(node|testing)$/, replacement: src("$1/index.ts") },
+      { find: /^effect-smtp\/(.+)$/, replacement: src("$1.ts") }
+    ]
+  },
+  test: {
+    include: ["test/**/*.test.ts"],
+    exclude: ["test/integration/**", "test/bench/**", "**/node_modules/**"],
+    coverage: {
+      provider: "v8",
+      include: ["src/**/*.ts"],
+      reporter: ["text", "json-summary"],
+      thresholds: { lines: 95, branches: 90 }
+    }
+  }
+})
