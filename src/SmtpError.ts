@@ -77,54 +77,54 @@ const common = {
 }
 
 /** Name not resolved; `temporary` is what the resolver says. @category errors @since 0.1.0 */
-export class EDNS extends Schema.TaggedError<EDNS, Answers>("effect-smtp/EDNS")("EDNS", {
+export class EDNS extends Schema.TaggedError<EDNS, Answers>()("EDNS", {
   ...common,
   host: Schema.String
 }) {}
 
 /** Refused in the greeting or EHLO, 421, or closed by the peer. @category errors @since 0.1.0 */
-export class ECONNECTION
-  extends Schema.TaggedError<ECONNECTION, Answers>("effect-smtp/ECONNECTION")("ECONNECTION", common)
-{}
+export class ECONNECTION extends Schema.TaggedError<ECONNECTION, Answers>()("ECONNECTION", common) {}
 
 /** An operating-system socket error; see `cause.code`. @category errors @since 0.1.0 */
-export class ESOCKET extends Schema.TaggedError<ESOCKET, Answers>("effect-smtp/ESOCKET")("ESOCKET", common) {}
+export class ESOCKET extends Schema.TaggedError<ESOCKET, Answers>()("ESOCKET", common) {}
 
 /** A deadline of ours passed; `timeout` says which. @category errors @since 0.1.0 */
-export class ETIMEDOUT extends Schema.TaggedError<ETIMEDOUT, Answers>("effect-smtp/ETIMEDOUT")("ETIMEDOUT", {
+export class ETIMEDOUT extends Schema.TaggedError<ETIMEDOUT, Answers>()("ETIMEDOUT", {
   ...common,
   timeout: TimeoutName
 }) {}
 
 /** The proxy refused or is unreachable. @category errors @since 0.1.0 */
-export class EPROXY extends Schema.TaggedError<EPROXY, Answers>("effect-smtp/EPROXY")("EPROXY", common) {}
+export class EPROXY extends Schema.TaggedError<EPROXY, Answers>()("EPROXY", common) {}
 
 /** Handshake, certificate or name; STARTTLS missing or refused while required; plaintext after the 220. @category errors @since 0.1.0 */
-export class ETLS extends Schema.TaggedError<ETLS, Answers>("effect-smtp/ETLS")("ETLS", common) {}
+export class ETLS extends Schema.TaggedError<ETLS, Answers>()("ETLS", common) {}
 
 /** REQUIRETLS asked for and not possible here (RFC 8689). @category errors @since 0.1.0 */
-export class EREQUIRETLS
-  extends Schema.TaggedError<EREQUIRETLS, Answers>("effect-smtp/EREQUIRETLS")("EREQUIRETLS", common)
-{}
+export class EREQUIRETLS extends Schema.TaggedError<EREQUIRETLS, Answers>()("EREQUIRETLS", common) {}
 
 /** The server broke the grammar or the order of replies. @category errors @since 0.1.0 */
-export class EPROTOCOL extends Schema.TaggedError<EPROTOCOL, Answers>("effect-smtp/EPROTOCOL")("EPROTOCOL", common) {}
+export class EPROTOCOL extends Schema.TaggedError<EPROTOCOL, Answers>()("EPROTOCOL", common) {}
 
 /** Credentials refused, no common mechanism, or the exchange broke. `tried` lists the mechanisms. @category errors @since 0.1.0 */
-export class EAUTH extends Schema.TaggedError<EAUTH, Answers>("effect-smtp/EAUTH")("EAUTH", {
+export class EAUTH extends Schema.TaggedError<EAUTH, Answers>()("EAUTH", {
   ...common,
   tried: Schema.optional(Schema.Array(Schema.String)),
   /** What the server says of a refused OAuth2 token (XOAUTH2 and OAUTHBEARER), bounded and escaped. */
   oauth2: Schema.optional(
-    Schema.Struct({ status: Schema.String, schemes: Schema.optional(Schema.String), scope: Schema.optional(Schema.String) })
+    Schema.Struct({
+      status: Schema.String,
+      schemes: Schema.optional(Schema.String),
+      scope: Schema.optional(Schema.String)
+    })
   )
 }) {}
 
 /** The server wants AUTH and none is configured. @category errors @since 0.1.0 */
-export class ENOAUTH extends Schema.TaggedError<ENOAUTH, Answers>("effect-smtp/ENOAUTH")("ENOAUTH", common) {}
+export class ENOAUTH extends Schema.TaggedError<ENOAUTH, Answers>()("ENOAUTH", common) {}
 
 /** The token provider failed; the request and its cause are not kept. @category errors @since 0.1.0 */
-export class EOAUTH2 extends Schema.TaggedError<EOAUTH2, Answers>("effect-smtp/EOAUTH2")("EOAUTH2", {
+export class EOAUTH2 extends Schema.TaggedError<EOAUTH2, Answers>()("EOAUTH2", {
   ...common,
   status: Schema.optional(Schema.Int),
   error: Schema.optional(Schema.String),
@@ -138,9 +138,11 @@ export class EOAUTH2 extends Schema.TaggedError<EOAUTH2, Answers>("effect-smtp/E
  * @category errors
  * @since 0.1.0
  */
-export class EENVELOPE extends Schema.TaggedError<EENVELOPE, Answers>("effect-smtp/EENVELOPE")("EENVELOPE", {
+export class EENVELOPE extends Schema.TaggedError<EENVELOPE, Answers>()("EENVELOPE", {
   ...common,
-  rejectedErrors: Schema.optional(Schema.Array(Schema.suspend((): Schema.Codec<RecipientError, unknown> => RecipientError)))
+  rejectedErrors: Schema.optional(
+    Schema.Array(Schema.suspend((): Schema.Codec<RecipientError, unknown> => RecipientError))
+  )
 }) {}
 
 /**
@@ -150,16 +152,18 @@ export class EENVELOPE extends Schema.TaggedError<EENVELOPE, Answers>("effect-sm
  * @category errors
  * @since 0.1.0
  */
-export class EMESSAGE extends Schema.TaggedError<EMESSAGE, Answers>("effect-smtp/EMESSAGE")("EMESSAGE", {
+export class EMESSAGE extends Schema.TaggedError<EMESSAGE, Answers>()("EMESSAGE", {
   ...common,
-  rejectedErrors: Schema.optional(Schema.Array(Schema.suspend((): Schema.Codec<RecipientError, unknown> => RecipientError)))
+  rejectedErrors: Schema.optional(
+    Schema.Array(Schema.suspend((): Schema.Codec<RecipientError, unknown> => RecipientError))
+  )
 }) {}
 
 /** An untyped source failed, or a one-shot source was asked to run twice. @category errors @since 0.1.0 */
-export class ESTREAM extends Schema.TaggedError<ESTREAM, Answers>("effect-smtp/ESTREAM")("ESTREAM", common) {}
+export class ESTREAM extends Schema.TaggedError<ESTREAM, Answers>()("ESTREAM", common) {}
 
 /** Options contradict each other; `field` names the one to change. @category errors @since 0.1.0 */
-export class ECONFIG extends Schema.TaggedError<ECONFIG, Answers>("effect-smtp/ECONFIG")("ECONFIG", common) {}
+export class ECONFIG extends Schema.TaggedError<ECONFIG, Answers>()("ECONFIG", common) {}
 
 /** The schema of every error: store a failure as JSON and read it back. @category models @since 0.1.0 */
 export const SmtpError = Schema.Union([
@@ -236,7 +240,9 @@ const getters: { readonly [K in keyof Answers]: (this: SmtpError) => Answers[K] 
   }
 }
 for (const member of SmtpError.members) {
-  for (const [name, get] of Object.entries(getters)) Object.defineProperty(member.prototype, name, { get, configurable: true })
+  for (const [name, get] of Object.entries(getters)) {
+    Object.defineProperty(member.prototype, name, { get, configurable: true })
+  }
 }
 
 /**
@@ -397,7 +403,9 @@ const refusalTag = (stage: Stage, reply: SmtpReply.SmtpReply, secure: boolean): 
 const describe = (failure: Failure, command: string): string => {
   switch (failure._tag) {
     case "Deadline":
-      return `${command}: the ${failure.timeout} deadline passed${failure.hint === undefined ? "" : `; ${failure.hint}`}`
+      return `${command}: the ${failure.timeout} deadline passed${
+        failure.hint === undefined ? "" : `; ${failure.hint}`
+      }`
     case "Errno":
       return `${command}: the socket failed${errorCause.codeOf(failure.cause).replace(/^(?=.)/, ": ")}`
     case "Closed":
@@ -446,7 +454,10 @@ export const classify = (failure: Failure, where: Where): SmtpError => {
         ? new ECONNECTION({ ...base, reply: failure.reply })
         : new EPROTOCOL({ ...base, reply: failure.reply })
     case "Refused":
-      return new refusals[refusalTag(where.stage, failure.reply, failure.secure ?? false)]({ ...base, reply: failure.reply })
+      return new refusals[refusalTag(where.stage, failure.reply, failure.secure ?? false)]({
+        ...base,
+        reply: failure.reply
+      })
   }
 }
 

@@ -22,7 +22,12 @@ const decode = (json: Schema.Json): unknown => {
   if (typeof json !== "object" || json === null || Array.isArray(json)) return json
   const error = new Error()
   for (const [key, value] of Object.entries(json)) {
-    Object.defineProperty(error, key, { value, enumerable: key !== "name" && key !== "message", configurable: true, writable: true })
+    Object.defineProperty(error, key, {
+      value,
+      enumerable: key !== "name" && key !== "message",
+      configurable: true,
+      writable: true
+    })
   }
   return error
 }
