@@ -3,6 +3,9 @@ import { defineConfig } from "vitest/config"
 
 const src = (path: string) => fileURLToPath(new URL(`src/${path}`, import.meta.url))
 
+/** .ci/run names a file here, to count what ran. */
+const results = process.env["CI_RESULTS"]
+
 export default defineConfig({
   resolve: {
     alias: [
@@ -14,6 +17,7 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     exclude: ["test/integration/**", "test/bench/**", "**/node_modules/**"],
+    reporters: results === undefined ? ["default"] : ["default", ["json", { outputFile: results }]],
     coverage: {
       provider: "v8",
       include: ["src/**/*.ts"],

@@ -70,6 +70,8 @@ const common = {
   inDoubt: errorCause.defaultTo(false),
   /** False when nothing of this call reached the server. */
   attempted: errorCause.defaultTo(true),
+  /** True when the terminator, or a part of it, was handed to the transport: nothing tries again by itself then. */
+  handedOver: errorCause.defaultTo(false),
   /** The recipient that the error is about, as the caller wrote it. */
   recipient: Schema.optional(Schema.String),
   /** The input that is at fault, e.g. "envelope.to[1]" or "options.tls". */
@@ -340,6 +342,7 @@ export type Failure =
   | { readonly _tag: "Unsolicited"; readonly reply: SmtpReply.SmtpReply }
   | { readonly _tag: "Refused"; readonly reply: SmtpReply.SmtpReply; readonly secure?: boolean }
   | { readonly _tag: "Quit" }
+  | { readonly _tag: "Released" }
 
 /**
  * Where a failure happened and what is known of the message.
@@ -418,6 +421,8 @@ const describe = (failure: Failure, command: string): string => {
       return `${command}: the server answered ${SmtpReply.render(failure.reply)}`
     case "Quit":
       return `${command}: the connection was closed by quit; open another`
+    case "Released":
+      return `${command}: the connection was closed on this side: its scope ended, or a call on it was interrupted or failed`
   }
 }
 
@@ -436,6 +441,7 @@ export const classify = (failure: Failure, where: Where): SmtpError => {
     command,
     inDoubt: where.inDoubt ?? false,
     attempted: where.attempted ?? true,
+    handedOver: where.stage === "FINAL",
     ...(where.recipient === undefined ? {} : { recipient: where.recipient })
   }
   switch (failure._tag) {
@@ -444,6 +450,7 @@ export const classify = (failure: Failure, where: Where): SmtpError => {
     case "Errno":
       return new ESOCKET({ ...base, cause: failure.cause })
     case "Closed":
+    case "Released":
       return new ECONNECTION(base)
     case "Quit":
       return new ECONNECTION({ ...base, attempted: false })

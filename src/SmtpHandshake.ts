@@ -1,0 +1,238 @@
+/**
+ * From an endpoint to a dialogue that is ready: dial, greeting, EHLO, TLS, EHLO again.
+ *
+ * What it is: RFC 5321 section 3.1, 3.2 and RFC 3207, with the policy of the `tls` option. What it is not: it sends no
+ * credential (`SmtpLogin`) and no mail.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type { Resolved } from "./internal/options.ts"
+import { scopedOnFailure } from "./internal/scoped.ts"
+import * as SmtpCapabilities from "./SmtpCapabilities.ts"
+import * as SmtpConnector from "./SmtpConnector.ts"
+import * as SmtpError from "./SmtpError.ts"
+import * as SmtpReply from "./SmtpReply.ts"
+import * as SmtpWire from "./SmtpWire.ts"
+
+/**
+ * A dialogue after EHLO.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Session {
+  readonly wire: SmtpWire.SmtpWire
+  readonly greeting: SmtpReply.SmtpReply
+  readonly capabilities: SmtpCapabilities.SmtpCapabilities
+  /** What is known of the TLS layer, when there is one of ours. */
+  readonly security: Option.Option<SmtpConnector.TlsInfo>
+  /** Over TLS, ours or its maker's. */
+  readonly secure: boolean
+  /** Fit for credentials: TLS whose chain and name verified, or a connection that its maker declared secured. */
+  readonly trusted: boolean
+  readonly id: string
+}
+
+let opened = 0
+
+const message = (command: string, text: string) => ({ command, message: `${command}: ${text}` })
+
+/** STARTTLS is required and cannot be had. */
+const withoutTls = (text: string, reply?: SmtpReply.SmtpReply): SmtpError.ETLS =>
+  new SmtpError.ETLS({
+    ...message("STARTTLS", `${text}; tls: "starttls" requires it`),
+    ...(reply === undefined ? {} : { reply })
+  })
+
+const refused = (reply: SmtpReply.SmtpReply, where: SmtpError.Where): SmtpError.ConnectError =>
+  SmtpError.classify({ _tag: "Refused", reply }, where) as SmtpError.ConnectError
+
+const isVerified = (options: Resolved): boolean =>
+  options.tls !== "opportunistic" && options.tlsOptions.rejectUnauthorized !== false
+
+const upgradeOf = (options: Resolved): SmtpConnector.TlsUpgrade => ({
+  servername: options.servername,
+  verify: isVerified(options),
+  options: options.tlsOptions
+})
+
+/** EHLO or LHLO; HELO only where RFC 5321 §3.2 allows it: at first, and when the server does not know EHLO. */
+const hello = Effect.fnUntraced(function*(
+  wire: SmtpWire.SmtpWire,
+  options: Resolved,
+  name: string,
+  isFirst: boolean
+) {
+  const isLmtp = options.protocol === "lmtp"
+  const stage = isLmtp ? "LHLO" : "EHLO"
+  const reply = yield* wire.command({ _tag: isLmtp ? "Lhlo" : "Ehlo", name }, { stage })
+  if (reply.code === 250) return SmtpCapabilities.fromReply(reply)
+  if (isLmtp || !isFirst || ![500, 501, 502, 504].includes(reply.code)) return yield* refused(reply, { stage })
+  if (options.tls === "starttls" && !wire.isSecuredByMaker) {
+    return yield* withoutTls("the server does not speak EHLO, so it offers no STARTTLS", reply)
+  }
+  const second = yield* wire.command({ _tag: "Helo", name }, { stage: "HELO" })
+  return second.code === 250 ? SmtpCapabilities.none(second) : yield* refused(second, { stage: "HELO" })
+})
+
+/** Marks a failed opportunistic handshake: the caller dials once more, without STARTTLS. */
+class HandshakeFailed {
+  readonly _tag = "HandshakeFailed"
+}
+
+/** RFC 3207; gives what TLS says, or nothing where the policy lets the dialogue go on in clear. */
+const startTls = Effect.fnUntraced(function*(
+  wire: SmtpWire.SmtpWire,
+  options: Resolved,
+  capabilities: SmtpCapabilities.SmtpCapabilities
+) {
+  const isRequired = options.tls === "starttls"
+  if (!capabilities.startTls) {
+    return isRequired ? yield* withoutTls("the server does not offer it") : Option.none<SmtpConnector.TlsInfo>()
+  }
+  const reply = yield* wire.command({ _tag: "StartTls" }, { stage: "STARTTLS" })
+  if (reply.code !== 220) {
+    const error = refused(reply, { stage: "STARTTLS" })
+    return isRequired || error._tag !== "ETLS" ? yield* error : Option.none<SmtpConnector.TlsInfo>()
+  }
+  const mayRedial = !isRequired && !wire.hasSurplus
+  return yield* wire.upgrade(upgradeOf(options), "STARTTLS").pipe(
+    Effect.map(Option.some),
+    Effect.mapError((error) => mayRedial ? new HandshakeFailed() : error)
+  )
+})
+
+const usesStartTls = (options: Resolved, wire: SmtpWire.SmtpWire): boolean =>
+  (options.tls === "starttls" || options.tls === "opportunistic") && (options.tlsIsExplicit || !wire.isSecuredByMaker)
+
+/** The hint that a greeting deadline carries on a connection without TLS. */
+const greetingHint = (options: Resolved): string | undefined =>
+  options.tls === "implicit"
+    ? undefined
+    : `if the server speaks TLS from the first octet on this port, set tls: "implicit"`
+
+const greet = Effect.fnUntraced(function*(wire: SmtpWire.SmtpWire, options: Resolved) {
+  const isImplicit = options.tls === "implicit" && !wire.isSecuredByMaker
+  const security = isImplicit
+    ? Option.some(yield* wire.upgrade(upgradeOf(options), "CONN"))
+    : Option.none<SmtpConnector.TlsInfo>()
+  const greeting = yield* wire.greeting(greetingHint(options))
+  return greeting.code === 220 ? { greeting, security } : yield* refused(greeting, { stage: "GREETING" })
+})
+
+/** Everything on one wire that has been greeted. */
+const converse = Effect.fnUntraced(function*(
+  greeted: Greeted,
+  options: Resolved,
+  localName: string | undefined
+) {
+  const { greeting, wire } = greeted
+  const name = options.name ?? localName ?? wire.addressLiteral
+  let capabilities = yield* hello(wire, options, name, Option.isNone(greeted.security))
+  let security = greeted.security
+  if (Option.isNone(security) && usesStartTls(options, wire)) {
+    security = yield* startTls(wire, options, capabilities)
+    // RFC 3207 §4.2: what was known before is forgotten.
+    if (Option.isSome(security)) capabilities = yield* hello(wire, options, name, false)
+  }
+  const isAuthorized = Option.exists(security, (info) => info.authorized)
+  return {
+    wire,
+    greeting,
+    capabilities,
+    security,
+    secure: Option.isSome(security) || wire.isSecuredByMaker,
+    trusted: isAuthorized || wire.isSecuredByMaker,
+    id: greeted.id
+  } satisfies Session
+})
+
+interface Greeted {
+  readonly wire: SmtpWire.SmtpWire
+  readonly greeting: SmtpReply.SmtpReply
+  readonly security: Option.Option<SmtpConnector.TlsInfo>
+  readonly id: string
+}
+
+const within = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  duration: number,
+  timeout: SmtpError.TimeoutName
+): Effect.Effect<A, E | SmtpError.ETIMEDOUT, R> =>
+  Effect.timeoutOrElse(effect, {
+    duration: Math.max(duration, 0),
+    orElse: () =>
+      Effect.fail(
+        SmtpError.classify({ _tag: "Deadline", timeout }, { stage: "CONN", attempted: false }) as SmtpError.ETIMEDOUT
+      )
+  })
+
+/** One target up to its greeting; what it opened is freed at once when it fails. */
+const attempt = Effect.fnUntraced(function*(
+  connector: SmtpConnector.SmtpConnector["Service"],
+  target: SmtpConnector.Target,
+  options: Resolved,
+  share: number
+) {
+  const duplex = yield* within(connector.connect(target), share, "connect")
+  const id = `smtp-${++opened}`
+  const wire = yield* SmtpWire.make(duplex, {
+    deadlines: options.deadlines,
+    transcript: options.transcript,
+    annotations: { connection: id, host: options.endpoint.path ?? options.endpoint.host }
+  })
+  return { wire, id, ...yield* greet(wire, options) } satisfies Greeted
+})
+
+/** Which of two failed addresses says more: the one that got further. */
+const rank = (error: SmtpError.ConnectError): number =>
+  error._tag === "ESOCKET" || (error._tag === "ETIMEDOUT" && error.timeout === "connect") ? 0 : error._tag === "ETLS" ? 1 : 2
+
+/** The targets one after the other until one greets; each gets an equal share of the time that is left. */
+const dial = Effect.fnUntraced(function*(
+  connector: SmtpConnector.SmtpConnector["Service"],
+  targets: ReadonlyArray<SmtpConnector.Target>,
+  options: Resolved,
+  deadline: number
+) {
+  let worst: SmtpError.ConnectError | undefined
+  for (const [index, target] of targets.entries()) {
+    const share = (deadline - (yield* Clock.currentTimeMillis)) / (targets.length - index)
+    const exit = yield* scopedOnFailure(attempt(connector, target, options, share)).pipe(Effect.result)
+    if (exit._tag === "Success") return exit.success
+    if (worst === undefined || rank(exit.failure) > rank(worst)) worst = exit.failure
+  }
+  return yield* Effect.fail(worst!)
+})
+
+/**
+ * Opens a dialogue: resolves the name, tries its addresses in order until one greets, says EHLO (or LHLO), and brings
+ * up TLS as the options ask.
+ *
+ * **Details**
+ *
+ * The scope owns the connection. Each wait has its deadline (`options.deadlines`). With `tls: "opportunistic"`, a failed
+ * handshake is followed by one redial without STARTTLS, within the same connect deadline.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const open = Effect.fnUntraced(function*(
+  options: Resolved
+): Effect.fn.Return<Session, SmtpError.ConnectError, Scope.Scope | SmtpConnector.SmtpConnector> {
+  const connector = yield* SmtpConnector.SmtpConnector
+  const targets = yield* within(connector.resolve(options.endpoint), options.deadlines.dns, "dns")
+  const deadline = (yield* Clock.currentTimeMillis) + options.deadlines.connect
+  const session = (o: Resolved) =>
+    scopedOnFailure(
+      Effect.flatMap(dial(connector, targets, o, deadline), (greeted) => converse(greeted, o, connector.localName))
+    )
+  return yield* session(options).pipe(
+    Effect.catchTag("HandshakeFailed", () =>
+      session({ ...options, tls: "off" }).pipe(Effect.catchTag("HandshakeFailed", () => Effect.die("no STARTTLS was said"))))
+  )
+})

@@ -1,0 +1,78 @@
+/**
+ * A message as the transaction takes it: whole, already encoded and measured, or a stream of octets.
+ */
+import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
+import * as DotStuffing from "../DotStuffing.ts"
+import * as SmtpError from "../SmtpError.ts"
+
+/**
+ * The message of a send: RFC 5322 text, as a string, as octets, or as a stream of either.
+ *
+ * **Details**
+ *
+ * It is sent in canonical form: CRLF, lone CR and lone LF each become CRLF, and a CRLF is appended if it is missing.
+ * Strings are encoded as UTF-8. The errors and requirements of a stream flow into the type of the send.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Message<E = never, R = never> = string | Uint8Array | Stream.Stream<Uint8Array | string, E, R>
+
+export type Source<E, R> =
+  | { readonly _tag: "Whole"; readonly body: Uint8Array; readonly size: number; readonly hasEightBit: boolean }
+  | { readonly _tag: "Stream"; readonly stream: Stream.Stream<Uint8Array | string, E, R> }
+
+export const fromMessage = <E, R>(message: Message<E, R>): Result.Result<Source<E, R>, SmtpError.EMESSAGE> => {
+  if (typeof message === "string" || message instanceof Uint8Array) {
+    return Result.succeed({ _tag: "Whole", ...DotStuffing.encodeAll(message) })
+  }
+  if (Stream.isStream(message)) return Result.succeed({ _tag: "Stream", stream: message })
+  return Result.fail(
+    new SmtpError.EMESSAGE({
+      message: "message: expected a string, a Uint8Array or a Stream of them; for a Node stream use NodeMessage.fromReadable",
+      command: "API",
+      attempted: false,
+      field: "message"
+    })
+  )
+}
+
+/** The most octets handed to the socket in one write. */
+const slice = 65_536
+
+/** Cuts octets into writes, without copying. */
+export const slices = (octets: Uint8Array): Array<Uint8Array> => {
+  const cut: Array<Uint8Array> = []
+  for (let from = 0; from < octets.length; from += slice) cut.push(octets.subarray(from, from + slice))
+  return cut
+}
+
+/** Chunks of text and octets as octets; a surrogate pair may be split between two strings. */
+export const makeJoiner = (): { readonly push: (chunk: Uint8Array | string) => Uint8Array; readonly end: () => Uint8Array } => {
+  const encoder = new TextEncoder()
+  let held = ""
+  const release = (): string => {
+    const text = held
+    held = ""
+    return text
+  }
+  return {
+    push: (chunk) => {
+      if (typeof chunk !== "string") {
+        if (held === "") return chunk
+        const before = encoder.encode(release())
+        const joined = new Uint8Array(before.length + chunk.length)
+        joined.set(before)
+        joined.set(chunk, before.length)
+        return joined
+      }
+      const text = release() + chunk
+      const last = text.charCodeAt(text.length - 1)
+      if (last < 0xd800 || last > 0xdbff) return encoder.encode(text)
+      held = text.slice(-1)
+      return encoder.encode(text.slice(0, -1))
+    },
+    end: () => encoder.encode(release())
+  }
+}

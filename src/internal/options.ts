@@ -1,0 +1,218 @@
+/**
+ * The options of a connection: their public shape, their defaults, and the contradictions that are refused.
+ */
+import * as Duration from "effect/Duration"
+import * as Result from "effect/Result"
+import type { Credentials } from "../Sasl.ts"
+import * as SmtpCommand from "../SmtpCommand.ts"
+import type { Endpoint, TlsOptions } from "../SmtpConnector.ts"
+import * as SmtpError from "../SmtpError.ts"
+
+/**
+ * How a connection is secured.
+ *
+ * **Details**
+ *
+ * `"implicit"`: TLS from the first octet. `"starttls"`: upgraded after EHLO, required. `"opportunistic"`: upgraded when
+ * offered, without verification, else in clear. `"off"`: never.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type TlsMode = "implicit" | "starttls" | "opportunistic" | "off"
+
+/**
+ * The deadlines. What is not given keeps its default; `Duration.infinity` turns one off.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Timeouts {
+  /** Resolving the name. Default 30 seconds. */
+  readonly dns?: Duration.Input | undefined
+  /** Connecting, all addresses together. Default 2 minutes. */
+  readonly connect?: Duration.Input | undefined
+  /** From connected to the whole greeting. Default 30 seconds. */
+  readonly greeting?: Duration.Input | undefined
+  /** The TLS handshake. Default 30 seconds. */
+  readonly tls?: Duration.Input | undefined
+  /** Each reply, from its command's last octet. Default 5 minutes. */
+  readonly command?: Duration.Input | undefined
+  /** Each write of the body until it is taken, and each wait on the message's source. Default 3 minutes. */
+  readonly data?: Duration.Input | undefined
+  /** From the final dot to its reply. Default 10 minutes. */
+  readonly final?: Duration.Input | undefined
+  /** No octet in either direction. Default 10 minutes. */
+  readonly idle?: Duration.Input | undefined
+  /** QUIT and its reply. Default 2 seconds. */
+  readonly quit?: Duration.Input | undefined
+  /** One call of `make` or of `send` as a whole. Default: none. */
+  readonly total?: Duration.Input | undefined
+}
+
+/**
+ * The options of a connection.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** Host name or IP literal. Default "localhost". */
+  readonly host?: string | undefined
+  /** Default 465 with implicit TLS, 24 for LMTP, else 25. */
+  readonly port?: number | undefined
+  /** Path of a unix socket, in place of host and port. */
+  readonly path?: string | undefined
+  /** Default "implicit" on port 465, "off" on a unix socket, else "starttls". */
+  readonly tls?: TlsMode | undefined
+  readonly tlsOptions?: TlsOptions | undefined
+  /** The name that the certificate must hold, and SNI. Default: `host`. */
+  readonly servername?: string | undefined
+  /** The name to say in EHLO. Default: the fully qualified name of this host, else the address literal of the socket. */
+  readonly name?: string | undefined
+  readonly localAddress?: string | undefined
+  readonly family?: 4 | 6 | undefined
+  readonly timeouts?: Timeouts | undefined
+  /** Default "smtp". */
+  readonly protocol?: "smtp" | "lmtp" | undefined
+  /** Log in with these once connected. */
+  readonly auth?: Credentials | undefined
+  /** The SASL mechanisms that may be used, in order of preference. Default: what is offered, strongest first. */
+  readonly mechanisms?: ReadonlyArray<string> | undefined
+  /** Use no mechanism weaker than this. */
+  readonly minimumMechanism?: string | undefined
+  /** Let credentials go over a connection that is not verified TLS. Default false. */
+  readonly allowInsecureAuth?: boolean | undefined
+  /** Log the dialogue: "commands" without message content, "full" with it; secrets never. Default "off". */
+  readonly transcript?: "off" | "commands" | "full" | undefined
+}
+
+/** The deadlines in milliseconds; Infinity = none. */
+export type Deadlines = { readonly [K in keyof Required<Timeouts>]: number }
+
+/** Options with every default in place. */
+export interface Resolved {
+  readonly endpoint: Endpoint
+  readonly tls: TlsMode
+  /** Whether the caller named the TLS mode: a connection that is secured by its maker then keeps to it. */
+  readonly tlsIsExplicit: boolean
+  readonly tlsOptions: TlsOptions
+  readonly servername: string
+  readonly name: string | undefined
+  readonly deadlines: Deadlines
+  readonly protocol: "smtp" | "lmtp"
+  readonly auth: Credentials | undefined
+  readonly mechanisms: ReadonlyArray<string> | undefined
+  readonly minimumMechanism: string | undefined
+  readonly allowInsecureAuth: boolean
+  readonly transcript: "off" | "commands" | "full"
+}
+
+const defaults: { readonly [K in keyof Required<Timeouts>]: Duration.Input } = {
+  dns: "30 seconds",
+  connect: "2 minutes",
+  greeting: "30 seconds",
+  tls: "30 seconds",
+  command: "5 minutes",
+  data: "3 minutes",
+  final: "10 minutes",
+  idle: "10 minutes",
+  quit: "2 seconds",
+  total: Duration.infinity
+}
+
+const refuse = (field: string, message: string): SmtpError.ECONFIG =>
+  new SmtpError.ECONFIG({ message: `options.${field}: ${message}`, command: "API", field: `options.${field}`, attempted: false })
+
+const oneOf = <A>(field: string, value: unknown, allowed: ReadonlyArray<A>): SmtpError.ECONFIG | undefined =>
+  value === undefined || allowed.includes(value as A)
+    ? undefined
+    : refuse(field, `expected one of ${allowed.map((a) => JSON.stringify(a)).join(", ")}`)
+
+const aString = (field: string, value: unknown): SmtpError.ECONFIG | undefined =>
+  value === undefined || (typeof value === "string" && value !== "") ? undefined : refuse(field, "expected a non-empty string")
+
+const strings = ["host", "path", "servername", "name", "localAddress", "minimumMechanism"] as const
+
+const checkShapes = (o: Options): SmtpError.ECONFIG | undefined => {
+  for (const field of strings) {
+    const wrong = aString(field, o[field])
+    if (wrong !== undefined) return wrong
+  }
+  if (o.port !== undefined && !(Number.isInteger(o.port) && o.port > 0 && o.port < 65_536)) {
+    return refuse("port", "expected a whole number from 1 to 65535")
+  }
+  if (o.mechanisms !== undefined && !(Array.isArray(o.mechanisms) && o.mechanisms.length > 0)) {
+    return refuse("mechanisms", "expected a non-empty array of SASL mechanism names; leave it out to allow what is offered")
+  }
+  return oneOf("tls", o.tls, ["implicit", "starttls", "opportunistic", "off"]) ??
+    oneOf("family", o.family, [4, 6]) ??
+    oneOf("protocol", o.protocol, ["smtp", "lmtp"]) ??
+    oneOf("allowInsecureAuth", o.allowInsecureAuth, [true, false]) ??
+    oneOf("transcript", o.transcript, ["off", "commands", "full"])
+}
+
+const checkName = (name: string | undefined): SmtpError.ECONFIG | undefined => {
+  if (name === undefined) return undefined
+  const encoded = SmtpCommand.encode({ _tag: "Ehlo", name })
+  return Result.isSuccess(encoded)
+    ? undefined
+    : refuse("name", `${encoded.failure.detail}; give a domain name or an address literal such as [192.0.2.1]`)
+}
+
+const checkContradictions = (o: Options, tls: TlsMode): SmtpError.ECONFIG | undefined => {
+  if (o.path !== undefined && (o.host !== undefined || o.port !== undefined)) {
+    return refuse("path", "a unix socket has no host and port; leave them out")
+  }
+  if (o.path !== undefined && tls !== "off" && o.servername === undefined) {
+    return refuse("servername", "TLS over a unix socket needs the name that the certificate must hold")
+  }
+  if (tls === "off" && o.tlsOptions !== undefined) {
+    return refuse("tlsOptions", `they have no effect with tls: "off"; remove them, or choose tls: "starttls"`)
+  }
+  if (o.auth !== undefined && o.path === undefined && tls === "off" && o.allowInsecureAuth !== true) {
+    return refuse("auth", `no credential leaves without verified TLS; choose tls: "starttls", or set allowInsecureAuth: true`)
+  }
+  return undefined
+}
+
+const resolveTimeouts = (timeouts: Timeouts = {}): Result.Result<Deadlines, SmtpError.ECONFIG> => {
+  const deadlines: Record<string, number> = {}
+  for (const key of Object.keys(defaults) as ReadonlyArray<keyof Timeouts>) {
+    const duration = Duration.fromInput(timeouts[key] ?? defaults[key])
+    if (duration._tag === "None" || !(Duration.toMillis(duration.value) > 0)) {
+      return Result.fail(refuse(`timeouts.${key}`, "expected a positive duration, e.g. \"30 seconds\"; Duration.infinity turns it off"))
+    }
+    deadlines[key] = Duration.toMillis(duration.value)
+  }
+  return Result.succeed(deadlines as Deadlines)
+}
+
+const defaultPort = (o: Options): number => o.tls === "implicit" ? 465 : o.protocol === "lmtp" ? 24 : 25
+
+const defaultTls = (o: Options, port: number): TlsMode =>
+  o.path !== undefined ? "off" : port === 465 ? "implicit" : "starttls"
+
+/** Checks the options and puts the defaults in place; pure, so a mistake is known before anything is dialled. */
+export const resolve = (o: Options): Result.Result<Resolved, SmtpError.ECONFIG> => {
+  const port = o.port ?? defaultPort(o)
+  const tls = o.tls ?? defaultTls(o, port)
+  const wrong = checkShapes(o) ?? checkName(o.name) ?? checkContradictions(o, tls)
+  if (wrong !== undefined) return Result.fail(wrong)
+  const host = o.host ?? "localhost"
+  return Result.map(resolveTimeouts(o.timeouts), (deadlines) => ({
+    endpoint: { host, port, path: o.path, localAddress: o.localAddress, family: o.family },
+    tls,
+    tlsIsExplicit: o.tls !== undefined,
+    tlsOptions: o.tlsOptions ?? {},
+    servername: o.servername ?? host.replace(/^\[(.*)\]$/, "$1"),
+    name: o.name,
+    deadlines,
+    protocol: o.protocol ?? "smtp",
+    auth: o.auth,
+    mechanisms: o.mechanisms,
+    minimumMechanism: o.minimumMechanism,
+    allowInsecureAuth: o.allowInsecureAuth ?? false,
+    transcript: o.transcript ?? "off"
+  }))
+}

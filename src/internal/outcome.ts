@@ -1,0 +1,108 @@
+/**
+ * Outcomes per recipient, and the one outcome of a send that they make.
+ */
+import * as Result from "effect/Result"
+import * as SmtpError from "../SmtpError.ts"
+import * as SmtpReply from "../SmtpReply.ts"
+
+/**
+ * What a send gives when at least one recipient was accepted.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SendResult {
+  /** The recipients that the server took responsibility for, as the caller wrote them, in the envelope's order. */
+  readonly accepted: ReadonlyArray<string>
+  readonly rejected: ReadonlyArray<string>
+  /** Why, in the order of `rejected`. */
+  readonly rejectedErrors: ReadonlyArray<SmtpError.RecipientError>
+  /** The last reply. */
+  readonly reply: SmtpReply.SmtpReply
+  /** The text of `reply`; untrusted. */
+  readonly response: string
+  /** Octets of the message in canonical form, before dot-stuffing. */
+  readonly messageSize: number
+  /** Optional wishes that the server could not take, e.g. "DSN". */
+  readonly omitted: ReadonlyArray<string>
+}
+
+export interface Outcome {
+  readonly address: string
+  readonly error: SmtpError.RecipientError | undefined
+}
+
+/** The errors of all who were refused, and the reply that speaks for them: the first 4yz, else the first. */
+const merged = (outcomes: ReadonlyArray<Outcome>) => {
+  const errors = outcomes.flatMap(({ error }) => error === undefined ? [] : [error])
+  const replies = errors.flatMap(({ reply }) => reply === undefined ? [] : [reply])
+  const reply = replies.find(SmtpReply.isTransient) ?? replies[0]
+  return {
+    rejectedErrors: errors,
+    temporary: errors.some((error) => error.isTemporary),
+    inDoubt: errors.some((error) => error.inDoubt),
+    ...(reply === undefined ? {} : { reply })
+  }
+}
+
+const shown = (reply: SmtpReply.SmtpReply | undefined): string => reply === undefined ? "" : `: ${SmtpReply.render(reply)}`
+
+/** Every recipient, or one too many for `requireAllRecipients`, was refused at RCPT. */
+export const refusedRecipients = (outcomes: ReadonlyArray<Outcome>): SmtpError.EENVELOPE => {
+  const all = merged(outcomes)
+  const count = all.rejectedErrors.length
+  const who = count === outcomes.length ? "every recipient was refused" : `${count} of ${outcomes.length} recipients were refused`
+  return new SmtpError.EENVELOPE({ ...all, command: "RCPT TO", message: `RCPT TO: ${who}${shown(all.reply)}` })
+}
+
+/** The loss of the connection as it concerns one recipient whose reply was still owed. */
+export const lost = (error: SmtpError.WireError, recipient: string): SmtpError.RecipientError => {
+  const { attempted, cause, command, handedOver, inDoubt, message, reply } = error
+  const fields = { attempted, cause, command, handedOver, inDoubt, message, recipient, reply }
+  switch (error._tag) {
+    case "ETIMEDOUT":
+      return new SmtpError.ETIMEDOUT({ ...fields, timeout: error.timeout })
+    case "ECONNECTION":
+      return new SmtpError.ECONNECTION(fields)
+    case "ESOCKET":
+      return new SmtpError.ESOCKET(fields)
+    case "EPROTOCOL":
+      return new SmtpError.EPROTOCOL(fields)
+  }
+}
+
+/** Success when anyone was accepted; else the failure that speaks for all. */
+export const result = (
+  outcomes: ReadonlyArray<Outcome>,
+  replies: ReadonlyArray<SmtpReply.SmtpReply>,
+  isComplete: boolean,
+  message: { readonly size: number; readonly omitted: ReadonlyArray<string> }
+): Result.Result<SendResult, SmtpError.SendError> => {
+  const rejected = outcomes.filter(({ error }) => error !== undefined)
+  if (rejected.length === outcomes.length) return Result.fail(failure(outcomes, isComplete ? replies : []))
+  const reply = replies.at(-1)!
+  return Result.succeed({
+    accepted: outcomes.filter(({ error }) => error === undefined).map(({ address }) => address),
+    rejected: rejected.map(({ address }) => address),
+    rejectedErrors: merged(rejected).rejectedErrors,
+    reply,
+    response: reply.text,
+    messageSize: message.size,
+    omitted: message.omitted
+  })
+}
+
+/** One final reply decides by itself (SMTP); several, or some that are missing, decide together (LMTP). */
+const failure = (outcomes: ReadonlyArray<Outcome>, replies: ReadonlyArray<SmtpReply.SmtpReply>): SmtpError.SendError => {
+  const all = merged(outcomes)
+  const [reply] = replies
+  if (replies.length === 1 && reply !== undefined) {
+    const inDoubt = !SmtpReply.isRefusal(reply)
+    const error = SmtpError.classify({ _tag: "Refused", reply }, { stage: "FINAL", inDoubt }) as SmtpError.SendError
+    if (error._tag !== "EMESSAGE") return error
+    const { command, message } = error
+    return new SmtpError.EMESSAGE({ command, message, reply, handedOver: true, rejectedErrors: all.rejectedErrors })
+  }
+  const message = `DATA: no recipient was accepted${shown(all.reply)}`
+  return new SmtpError.EMESSAGE({ ...all, command: "DATA", handedOver: true, message })
+}

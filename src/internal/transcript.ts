@@ -1,0 +1,42 @@
+/**
+ * The dialogue as log lines, "C: …" and "S: …", through Effect's Logger. Secrets never reach it: commands are rendered
+ * redacted, and what a server says inside an AUTH exchange is left out.
+ */
+import * as Effect from "effect/Effect"
+import * as SmtpCommand from "../SmtpCommand.ts"
+import * as SmtpReply from "../SmtpReply.ts"
+
+export interface Transcript {
+  readonly isOn: boolean
+  readonly client: (command: SmtpCommand.SmtpCommand) => Effect.Effect<void>
+  readonly server: (reply: SmtpReply.SmtpReply) => Effect.Effect<void>
+  readonly body: (chunks: ReadonlyArray<Uint8Array>) => Effect.Effect<void>
+}
+
+const nothing = () => Effect.void
+const off: Transcript = { isOn: false, client: nothing, server: nothing, body: nothing }
+
+/** Most characters of message content in one log line. */
+const maxContent = 4096
+
+export const make = (
+  level: "off" | "commands" | "full",
+  annotations: Readonly<Record<string, unknown>>
+): Transcript => {
+  if (level === "off") return off
+  const log = (line: string): Effect.Effect<void> => Effect.annotateLogs(Effect.logInfo(line), annotations)
+  return {
+    isOn: true,
+    client: (command) => log(`C: ${SmtpCommand.render(command)}`),
+    server: (reply) => log(`S: ${reply.code === 334 ? "334 ***" : SmtpReply.render(reply)}`),
+    body: (chunks) => {
+      if (level === "commands") return Effect.void
+      const decoder = new TextDecoder()
+      return Effect.forEach(
+        chunks.filter((chunk) => chunk.length > 0),
+        (chunk) => log(`C: ${SmtpReply.escapeText(decoder.decode(chunk, { stream: true }), maxContent)}`),
+        { discard: true }
+      )
+    }
+  }
+}

@@ -1,0 +1,328 @@
+/**
+ * `SmtpConnector` over `node:net`, `node:tls` and the resolver of the operating system.
+ *
+ * What it is: the layer that a program in production provides, and its variants: a filter over addresses, a socket or
+ * a connection of your own. What it is not: it knows nothing of SMTP, keeps no connection and sets no deadline.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as assert from "node:assert"
+ * import { Effect } from "effect"
+ * import { SmtpConnector } from "effect-smtp"
+ * import { NodeConnector } from "effect-smtp/node"
+ *
+ * const program = SmtpConnector.SmtpConnector.use((connector) => connector.resolve({ host: "127.0.0.1", port: 25 }))
+ * const [target] = await Effect.runPromise(program.pipe(Effect.provide(NodeConnector.layer)))
+ * assert.strictEqual(target.address, "127.0.0.1")
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as NodeDns from "@effect/platform-node/NodeDns"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Dns from "effect/net/Dns"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Scope from "effect/Scope"
+import * as net from "node:net"
+import { hostname } from "node:os"
+import type * as stream from "node:stream"
+import { codeOf } from "../internal/errorCause.ts"
+import { type Duplex, type Endpoint, SmtpConnector, type Target } from "../SmtpConnector.ts"
+import { ECONFIG, EDNS, ESOCKET } from "../SmtpError.ts"
+import { escapeText } from "../SmtpReply.ts"
+import { fullyQualified, hasUnsafe, unbracket } from "./hostName.ts"
+import { isPublicAddress } from "./ipAddress.ts"
+import * as nodeDuplex from "./nodeDuplex.ts"
+
+export { isPublicAddress }
+
+type Connector = SmtpConnector["Service"]
+type Targets = readonly [Target, ...ReadonlyArray<Target>]
+
+/**
+ * Options of {@link layerWith}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /**
+   * Whether an IP address may be dialled; asked after resolution, for IP literals too, and what it allows is what is
+   * dialled. Default: every address may.
+   */
+  readonly allowAddress?: ((ip: string) => boolean) | undefined
+  /** The fully qualified name of this host; default: `os.hostname()` when it is one. */
+  readonly localName?: string | undefined
+}
+
+const misconfigured = (field: string, message: string): ECONFIG =>
+  new ECONFIG({ message: `API: ${message}`, command: "API", field, attempted: false })
+
+const unresolved = (host: string, message: string, rest: { temporary: boolean; field?: string; cause?: unknown }) =>
+  new EDNS({ message: `CONN: ${message}`, command: "CONN", host, attempted: false, ...rest })
+
+const isPort = (port: number): boolean => Number.isInteger(port) && port > 0 && port < 65_536
+
+const faultOf = ({ host, localAddress, path, port }: Endpoint): ECONFIG | undefined => {
+  if (path !== undefined) {
+    return path === "" ? misconfigured("options.path", "path is empty; give the path of a unix socket") : undefined
+  }
+  if (host === "" || hasUnsafe(host)) {
+    return misconfigured(
+      "options.host",
+      `host is empty or holds spaces or control characters: "${escapeText(host, 255)}"`
+    )
+  }
+  if (!isPort(port)) return misconfigured("options.port", "port must be a whole number from 1 to 65535")
+  if (localAddress !== undefined && net.isIP(localAddress) === 0) {
+    return misconfigured("options.localAddress", "localAddress must be an IP address of this machine")
+  }
+  return undefined
+}
+
+const addressesOf = (
+  dns: Dns.Dns["Service"],
+  host: string,
+  family: 4 | 6 | undefined
+): Effect.Effect<ReadonlyArray<string>, EDNS | ECONFIG> => {
+  const literal = net.isIP(host)
+  if (literal === 0) {
+    return dns.lookup(host, family === undefined ? {} : { family: `IPv${family}` as const }).pipe(
+      Effect.map((addresses) => addresses.map(NetAddress.formatIp)),
+      Effect.mapError((cause) =>
+        unresolved(host, `cannot resolve ${escapeText(host, 255)}: ${cause.reason}`, {
+          temporary: cause.isTemporary,
+          cause
+        })
+      )
+    )
+  }
+  return family === undefined || family === literal
+    ? Effect.succeed([host])
+    : Effect.fail(misconfigured("options.family", `family is ${family}, and host is an IPv${literal} address`))
+}
+
+const isNonEmpty = (targets: ReadonlyArray<Target>): targets is Targets => targets.length > 0
+
+const resolveWith = (dns: Dns.Dns["Service"], allow: (ip: string) => boolean): Connector["resolve"] =>
+  Effect.fnUntraced(function*(endpoint: Endpoint) {
+    const fault = faultOf(endpoint)
+    if (fault !== undefined) return yield* fault
+    if (endpoint.path !== undefined) return [{ ...endpoint, address: undefined }] as const
+    const host = unbracket(endpoint.host).toLowerCase()
+    const addresses = yield* addressesOf(dns, host, endpoint.family)
+    const allowed = addresses.filter(allow)
+    if (allowed.length === 0) {
+      return yield* unresolved(
+        host,
+        `allowAddress refuses every address of ${escapeText(host, 255)}: ${addresses.join(", ")}`,
+        { temporary: false, field: "options.host" }
+      )
+    }
+    const { localAddress } = endpoint
+    const targets = allowed
+      .filter((address) => localAddress === undefined || net.isIP(address) === net.isIP(localAddress))
+      .map((address): Target => ({ ...endpoint, host, address }))
+    return isNonEmpty(targets) ? targets : yield* misconfigured(
+      "options.localAddress",
+      `localAddress ${localAddress} is not of the family of ${escapeText(host, 255)}: ${allowed.join(", ")}`
+    )
+  })
+
+const portOf = (address: string | undefined, port: number | undefined): string | undefined =>
+  address === undefined ? undefined : `${net.isIPv6(address) ? `[${address}]` : address}:${port}`
+
+const infoOf = (socket: stream.Duplex, secured: boolean, path?: string): nodeDuplex.Info => {
+  const { localAddress, remoteAddress, remotePort } = socket instanceof net.Socket ? socket : {}
+  return { secured, localAddress, remoteAddress: path ?? portOf(remoteAddress, remotePort) }
+}
+
+const dialOptions = (target: Target): net.SocketConnectOpts | undefined => {
+  const { address, localAddress, path, port } = target
+  if (path !== undefined) return { path }
+  // An address that is none would be a second look-up, past the filter.
+  if (address === undefined || net.isIP(address) === 0) return undefined
+  return { host: address, port, autoSelectFamily: false, ...(localAddress === undefined ? {} : { localAddress }) }
+}
+
+const dialled = (target: Target): string => escapeText(target.path ?? `${portOf(target.address, target.port)}`, 255)
+
+const opened = (socket: net.Socket, target: Target, options: net.SocketConnectOpts, hold: (duplex: Duplex) => void) =>
+  Effect.callback<Duplex, ESOCKET>((resume) => {
+    const fail = (cause?: unknown) =>
+      resume(Effect.fail(
+        new ESOCKET({
+          message: `CONN: cannot connect to ${dialled(target)}: ${codeOf(cause) || "the socket was closed"}`,
+          command: "CONN",
+          attempted: false,
+          ...(cause === undefined ? {} : { cause })
+        })
+      ))
+    const onClose = () => fail()
+    const onConnect = () => {
+      socket.off("error", fail).off("close", onClose)
+      socket.setNoDelay(true)
+      const duplex = nodeDuplex.make(socket, infoOf(socket, target.path !== undefined, target.path))
+      hold(duplex)
+      resume(Effect.succeed(duplex))
+    }
+    socket.once("error", fail).once("close", onClose).once("connect", onConnect)
+    socket.connect(options)
+    return Effect.sync(() => socket.off("connect", onConnect).destroy())
+  })
+
+const dial = Effect.fnUntraced(function*(
+  socket: net.Socket,
+  target: Target
+): Effect.fn.Return<Duplex, ESOCKET | ECONFIG, Scope.Scope> {
+  const fault = faultOf(target)
+  if (fault !== undefined) return yield* fault
+  const options = dialOptions(target)
+  if (options === undefined) {
+    return yield* misconfigured("target.address", "the target has no IP address; take targets from resolve")
+  }
+  let duplex: Duplex | undefined
+  socket.on("error", () => {})
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      duplex?.destroy()
+      socket.destroy()
+    }).pipe(Effect.ignoreCause)
+  )
+  return yield* opened(socket, target, options, (opened) => {
+    duplex = opened
+  })
+})
+
+const systemName = (): string | undefined => fullyQualified(hostname())
+
+/**
+ * The connector with options, over the `Dns` service that you provide.
+ *
+ * **Details**
+ *
+ * Names are resolved once, with `Dns.lookup`; exactly the addresses that `allowAddress` let pass are dialled, so that
+ * the name cannot mean something else in between. When it lets none pass, `resolve` fails with `EDNS`.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as assert from "node:assert"
+ * import { Effect, Layer } from "effect"
+ * import { Dns } from "effect/net"
+ * import { SmtpConnector } from "effect-smtp"
+ * import { NodeConnector } from "effect-smtp/node"
+ *
+ * const connector = NodeConnector.layerWith({ allowAddress: NodeConnector.isPublicAddress }).pipe(
+ *   Layer.provide(Dns.layerStatic({ hosts: { "inside.test": ["10.0.0.1"] } }))
+ * )
+ * const program = SmtpConnector.SmtpConnector.use((connector) => connector.resolve({ host: "inside.test", port: 25 }))
+ * const error = await Effect.runPromise(program.pipe(Effect.provide(connector), Effect.flip))
+ * assert.strictEqual(error._tag, "EDNS")
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (options: Options): Layer.Layer<SmtpConnector, never, Dns.Dns> =>
+  Layer.effect(
+    SmtpConnector,
+    Effect.map(Dns.Dns, (dns) =>
+      SmtpConnector.of({
+        resolve: resolveWith(dns, options.allowAddress ?? (() => true)),
+        connect: (target) => Effect.suspend(() => dial(new net.Socket(), target)),
+        localName: options.localName ?? systemName()
+      }))
+  )
+
+/**
+ * The connector with the resolver of the operating system, its hosts file included.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<SmtpConnector> = layerWith({}).pipe(Layer.provide(NodeDns.layer))
+
+const once = (field: string, what: string, check: () => string | undefined): Effect.Effect<void, ECONFIG> => {
+  let isUsed = false
+  return Effect.suspend(() => {
+    const fault = isUsed ? "was used before" : check()
+    isUsed = true
+    return fault === undefined ? Effect.void : misconfigured(field, `the ${what} ${fault}; give a fresh one`)
+  })
+}
+
+/**
+ * A connector for one connection over a socket of yours, which is not connected yet.
+ *
+ * **Details**
+ *
+ * Names are resolved by the operating system, and the first address is the only target. The socket belongs to the
+ * scope of the connection from `connect` on.
+ *
+ * **Gotchas**
+ *
+ * A second `connect`, and a socket that is connected, connecting or destroyed, fail with `ECONFIG`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const fromSocket = (socket: net.Socket): Layer.Layer<SmtpConnector> =>
+  Layer.effect(
+    SmtpConnector,
+    Effect.map(Dns.Dns, (dns) => {
+      const resolve = resolveWith(dns, () => true)
+      const claim = once("socket", "socket", () =>
+        socket.destroyed ? "is destroyed" : socket.connecting || !socket.pending ? "is connected already" : undefined)
+      return SmtpConnector.of({
+        resolve: (endpoint) =>
+          Effect.map(resolve(endpoint), ([first]) => [first]),
+        connect: (target) =>
+          Effect.andThen(claim, dial(socket, target)),
+        localName: systemName()
+      })
+    })
+  ).pipe(Layer.provide(NodeDns.layer))
+
+const connectionFault = (duplex: stream.Duplex): string | undefined => {
+  if (duplex.destroyed || !duplex.readable || !duplex.writable) return "is closed"
+  if (duplex instanceof net.Socket && duplex.pending) return "is not connected yet"
+  return duplex.readableEncoding !== null || duplex.readableObjectMode ? "does not give octets" : undefined
+}
+
+/**
+ * A connector for one connection that exists already, e.g. one through a tunnel.
+ *
+ * **Details**
+ *
+ * `secured` says whether it counts as trusted without TLS of ours. `resolve` gives one target without an address. The
+ * stream belongs to the scope of the connection from `connect` on.
+ *
+ * **Gotchas**
+ *
+ * A second `connect`, and a stream that is closed, not connected yet, or decodes text, fail with `ECONFIG`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const fromConnection = (
+  duplex: stream.Duplex,
+  options: { readonly secured: boolean }
+): Layer.Layer<SmtpConnector> =>
+  Layer.sync(SmtpConnector, () => {
+    const claim = once("connection", "connection", () => connectionFault(duplex))
+    return SmtpConnector.of({
+      resolve: (endpoint) => Effect.succeed([{ ...endpoint, address: undefined }]),
+      connect: () =>
+        Effect.andThen(
+          claim,
+          Effect.acquireRelease(
+            Effect.sync(() => nodeDuplex.make(duplex, infoOf(duplex, options.secured))),
+            (opened) => Effect.sync(opened.destroy).pipe(Effect.ignoreCause)
+          )
+        ),
+      localName: systemName()
+    })
+  })

@@ -1,0 +1,153 @@
+/**
+ * A connected Node stream as the `Duplex` of `SmtpConnector`, and its upgrade to TLS.
+ *
+ * What it is: push-based, without timers; every event of the stream ends up in at most one call of the listener. What
+ * it is not: it neither dials nor resolves (`NodeConnector`).
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import type { Duplex as NodeStream } from "node:stream"
+import * as tls from "node:tls"
+import type { Duplex, Ended, Listener, TlsInfo, TlsUpgrade } from "../SmtpConnector.ts"
+import type { ETLS } from "../SmtpError.ts"
+import * as nodeTls from "./nodeTls.ts"
+
+/**
+ * What is known of a stream beside its octets.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Info {
+  readonly secured: boolean
+  readonly localAddress: string | undefined
+  readonly remoteAddress: string | undefined
+}
+
+const ignore = () => {}
+
+class NodeDuplex implements Duplex {
+  readonly secured: boolean
+  readonly localAddress: string | undefined
+  readonly remoteAddress: string | undefined
+  private stream: NodeStream
+  /** The stream, and those that it lies on. */
+  private readonly layers: Array<NodeStream> = []
+  private listener: Listener | undefined
+  private ended: Ended | undefined
+  /** We ended or destroyed it: nothing is reported any more. */
+  private isOver = false
+  private hasSpoken = false
+
+  constructor(stream: NodeStream, info: Info) {
+    this.secured = info.secured
+    this.localAddress = info.localAddress
+    this.remoteAddress = info.remoteAddress
+    this.stream = stream
+    this.adopt(stream)
+    this.attach()
+  }
+
+  /** Takes responsibility: from here on an 'error' event never goes unheard, even after `destroy`. */
+  private adopt(stream: NodeStream): void {
+    this.layers.push(stream)
+    stream.on("error", ignore)
+  }
+
+  private attach(): void {
+    this.stream.on("drain", this.onDrain).on("end", this.onClosed).on("close", this.onClosed).on("error", this.onError)
+    if (this.listener !== undefined) this.flow()
+  }
+
+  private detach(): void {
+    this.stream.off("drain", this.onDrain).off("end", this.onClosed).off("close", this.onClosed)
+      .off("error", this.onError).off("data", this.onData)
+  }
+
+  private flow(): void {
+    this.stream.off("data", this.onData).on("data", this.onData).resume()
+  }
+
+  private readonly onData = (octets: Uint8Array): void => {
+    this.hasSpoken = true
+    this.listener?.onData(octets)
+  }
+  private readonly onDrain = (): void => this.listener?.onDrain()
+  private readonly onClosed = (): void => this.finish({ _tag: "Closed" })
+  private readonly onError = (cause: unknown): void => this.finish({ _tag: "Errno", cause })
+
+  private finish(ended: Ended): void {
+    this.detach()
+    this.ended = ended
+    this.listener?.onEnd(ended)
+  }
+
+  readonly listen = (listener: Listener): void => {
+    if (this.isOver) return
+    this.listener = listener
+    if (this.ended === undefined) this.flow()
+    else listener.onEnd(this.ended)
+  }
+
+  readonly write = (chunks: ReadonlyArray<Uint8Array>): boolean => {
+    if (this.isOver || this.ended !== undefined) return true
+    this.stream.cork()
+    for (const chunk of chunks) this.stream.write(chunk)
+    this.stream.uncork()
+    return !this.stream.writableNeedDrain
+  }
+
+  readonly end = (): void => {
+    if (this.isOver) return
+    this.close()
+    // What still comes is dropped, so that the peer's FIN is seen and the stream can close.
+    this.stream.end().resume()
+  }
+
+  readonly destroy = (): void => {
+    this.close()
+    for (const layer of this.layers.toReversed()) layer.destroy()
+  }
+
+  private close(): void {
+    this.isOver = true
+    this.listener = undefined
+    this.detach()
+  }
+
+  readonly upgrade = (upgrade: TlsUpgrade): Effect.Effect<TlsInfo, ETLS> =>
+    Effect.callback<TlsInfo, ETLS>((resume) => {
+      const failures = nodeTls.failuresOf(upgrade.servername, this.hasSpoken)
+      const fail = (error: ETLS) => {
+        this.destroy()
+        resume(Effect.fail(error))
+      }
+      if (this.isOver || this.ended !== undefined) return fail(failures.lost(this.ended))
+      this.stream.pause()
+      if (this.stream.readableLength > 0) return fail(failures.surplus())
+      const settings = nodeTls.settingsOf(upgrade)
+      if (Result.isFailure(settings)) return fail(settings.failure)
+      this.detach()
+      const secure = tls.connect({ ...settings.success, socket: this.stream })
+      this.adopt(secure)
+      const onError = (cause: unknown) => fail(failures.of(cause))
+      const onClose = () => fail(failures.lost(undefined))
+      secure.once("error", onError).once("close", onClose).once("secureConnect", () => {
+        secure.off("error", onError).off("close", onClose)
+        this.stream = secure
+        this.attach()
+        resume(Effect.succeed(nodeTls.infoOf(secure, upgrade.servername)))
+      })
+      return Effect.sync(this.destroy)
+    })
+}
+
+/**
+ * Wraps a stream that is connected. Nothing is read from it before `listen`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (stream: NodeStream, info: Info): Duplex => new NodeDuplex(stream, info)

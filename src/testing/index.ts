@@ -1,0 +1,1 @@
+export * as SmtpServer from "./SmtpServer.ts"

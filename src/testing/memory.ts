@@ -1,0 +1,231 @@
+/**
+ * Both ends of a connection in memory: the client's `Duplex` and the server's `Transport`.
+ *
+ * What it is: octets to the server go through a queue, octets to the client call its listener from the server's fiber;
+ * TLS is a change of state. What it is not: there is no encryption, and no time passes but that of the Clock.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Queue from "effect/Queue"
+import type { Duplex, Ended, Listener, Target, TlsInfo, TlsUpgrade } from "../SmtpConnector.ts"
+import { ETLS } from "../SmtpError.ts"
+import { concat } from "./records.ts"
+import type { Resolved } from "./script.ts"
+import type { Transport } from "./transport.ts"
+
+/** What the client sends, in order. */
+type Item = { readonly _tag: "Octets"; readonly octets: Uint8Array } | { readonly _tag: "Hello" } | {
+  readonly _tag: "End"
+}
+
+interface Upgrade {
+  readonly tls: TlsUpgrade
+  readonly resume: (effect: Effect.Effect<TlsInfo, ETLS>) => void
+}
+
+/** An error like those of the operating system and of OpenSSL. */
+export const errno = (code: string, syscall: string): Error =>
+  Object.assign(new Error(`${syscall} ${code}`), { code, syscall })
+
+const etls = (message: string, temporary: boolean, cause?: unknown): ETLS =>
+  new ETLS({ message, command: "CONN", temporary, ...(cause === undefined ? {} : { cause }) })
+
+const plainSpoken = () =>
+  etls(
+    "the fake server speaks plaintext where a TLS handshake is due; use tls: \"starttls\" or set implicitTls in its script",
+    false,
+    errno("ERR_SSL_WRONG_VERSION_NUMBER", "handshake")
+  )
+
+const lost = (ended: Ended) =>
+  etls(
+    "the connection was lost in the TLS handshake",
+    true,
+    ended._tag === "Errno" ? ended.cause : undefined
+  )
+
+/** One connection; the methods of the two ends are in `duplex` and `transport`. */
+export class MemoryConnection {
+  private readonly script: Resolved
+  private readonly target: Target
+  private readonly queue: Queue.Queue<Item>
+  private readonly started = Latch.makeUnsafe()
+  private readonly gone = Latch.makeUnsafe()
+  private listener: Listener | undefined
+  private held: Array<Uint8Array> = []
+  private upgrade: Upgrade | undefined
+  private pending = 0
+  private needsDrain = false
+  /** The client has ended or destroyed its end, or an upgrade has failed. */
+  private isClientOver = false
+  /** How the server has ended. */
+  private ended: Ended | undefined
+
+  constructor(script: Resolved, target: Target, queue: Queue.Queue<Item>) {
+    this.script = script
+    this.target = target
+    this.queue = queue
+  }
+
+  private offer(item: Item): void {
+    Queue.offerUnsafe(this.queue, item)
+    this.started.openUnsafe()
+  }
+
+  private destroy(): void {
+    if (!this.isClientOver) this.offer({ _tag: "End" })
+    this.isClientOver = true
+    this.gone.openUnsafe()
+    this.listener = undefined
+    this.upgrade = undefined
+  }
+
+  private failUpgrade(error: ETLS): void {
+    const { upgrade } = this
+    this.destroy()
+    upgrade?.resume(Effect.fail(error))
+  }
+
+  private write(chunks: ReadonlyArray<Uint8Array>): boolean {
+    if (this.isClientOver || this.ended !== undefined) return true
+    for (const chunk of chunks) {
+      if (chunk.length === 0) continue
+      this.pending += chunk.length
+      // A copy: the writer may use its buffer again.
+      this.offer({ _tag: "Octets", octets: new Uint8Array(chunk) })
+    }
+    this.needsDrain = this.pending > this.script.highWaterMark
+    return !this.needsDrain
+  }
+
+  private listen(listener: Listener): void {
+    if (this.isClientOver) return
+    this.listener = listener
+    this.started.openUnsafe()
+    const { held } = this
+    this.held = []
+    if (held.length > 0) listener.onData(concat(held))
+    if (this.ended !== undefined) listener.onEnd(this.ended)
+  }
+
+  private handshake(tls: TlsUpgrade): Effect.Effect<TlsInfo, ETLS> {
+    return Effect.callback((resume) => {
+      if (this.isClientOver || this.ended !== undefined) {
+        this.destroy()
+        return resume(Effect.fail(lost(this.ended ?? { _tag: "Closed" })))
+      }
+      this.upgrade = { tls, resume }
+      if (this.held.length > 0) return this.failUpgrade(etls("plaintext came before the TLS handshake", false))
+      this.offer({ _tag: "Hello" })
+      return Effect.sync(() => this.destroy())
+    })
+  }
+
+  /** The client's end. */
+  get duplex(): Duplex {
+    const { address, path, port } = this.target
+    return {
+      secured: path !== undefined,
+      localAddress: path === undefined ? "127.0.0.1" : undefined,
+      remoteAddress: path ?? `${address}:${port}`,
+      listen: (listener) => this.listen(listener),
+      write: (chunks) => this.write(chunks),
+      upgrade: (tls) => this.handshake(tls),
+      end: () => {
+        if (!this.isClientOver) this.offer({ _tag: "End" })
+        this.isClientOver = true
+        this.listener = undefined
+      },
+      destroy: () => this.destroy()
+    }
+  }
+
+  private took(octets: Uint8Array): Uint8Array {
+    this.pending -= octets.length
+    if (this.needsDrain && this.pending === 0) {
+      this.needsDrain = false
+      this.listener?.onDrain()
+    }
+    return octets
+  }
+
+  private readonly read: Effect.Effect<Uint8Array | undefined> = Effect.suspend(() =>
+    this.ended !== undefined ? Effect.succeed(undefined) : Effect.map(Queue.take(this.queue), (item) => {
+      if (item._tag === "Octets") return this.took(item.octets)
+      if (item._tag === "Hello") this.failUpgrade(plainSpoken())
+      return undefined
+    })
+  )
+
+  /** Octets to the client: to its listener, or held until there is one. In the middle of a handshake they break it. */
+  private deliver(octets: Uint8Array): void {
+    if (this.isClientOver || this.ended !== undefined || octets.length === 0) return
+    if (this.upgrade !== undefined) this.failUpgrade(plainSpoken())
+    else if (this.listener === undefined) this.held.push(octets)
+    else this.listener.onData(octets)
+  }
+
+  private finish(ended: Ended): void {
+    if (this.ended !== undefined) return
+    this.ended = ended
+    this.offer({ _tag: "End" })
+    if (this.isClientOver) return
+    if (this.upgrade === undefined) this.listener?.onEnd(ended)
+    else this.failUpgrade(lost(ended))
+  }
+
+  private complete(first: Uint8Array): boolean {
+    const { upgrade } = this
+    if (upgrade === undefined) return false
+    const { authorized, authorizationError } = this.script.tls
+    const { servername, verify } = upgrade.tls
+    if (!authorized && verify) {
+      this.failUpgrade(etls("the certificate does not verify", false, errno(authorizationError, "handshake")))
+      return false
+    }
+    this.upgrade = undefined
+    this.deliver(first)
+    const info = { protocol: "in-memory", cipher: "none", authorized, servername }
+    upgrade.resume(Effect.succeed(authorized ? info : { ...info, authorizationError }))
+    return true
+  }
+
+  private get opening(): "plain" | "tls" {
+    const { implicitTls } = this.script
+    return implicitTls ?? (this.upgrade !== undefined || this.target.port === 465) ? "tls" : "plain"
+  }
+
+  /** The server's end. */
+  get transport(): Transport {
+    return {
+      opening: Effect.andThen(this.started.await, Effect.sync(() => this.opening)),
+      read: this.read,
+      write: (octets) => Effect.sync(() => this.deliver(octets)),
+      hello: Effect.map(Queue.take(this.queue), ({ _tag }) => _tag === "Hello" && this.upgrade !== undefined),
+      startTls: (first) => Effect.sync(() => this.complete(first)),
+      failTls: Effect.sync(() =>
+        this.failUpgrade(
+          etls(
+            "the fake server refused the TLS handshake",
+            false,
+            errno("ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE", "handshake")
+          )
+        )
+      ),
+      end: Effect.sync(() => this.finish({ _tag: "Closed" })),
+      reset: Effect.sync(() => this.finish({ _tag: "Errno", cause: errno("ECONNRESET", "read") })),
+      closed: this.gone.await
+    }
+  }
+}
+
+/**
+ * Opens a connection in memory.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (script: Resolved, target: Target): Effect.Effect<MemoryConnection> =>
+  Effect.map(Queue.unbounded<Item>(), (queue) => new MemoryConnection(script, target, queue))

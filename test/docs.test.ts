@@ -1,0 +1,127 @@
+import { afterAll, assert, describe, it } from "@effect/vitest"
+import { execFile } from "node:child_process"
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { type Example, fromMarkdown, fromSource, toModule, undocumented } from "./tooling/docs.ts"
+import { isPrivate, readSources, render, root } from "./tooling/source.ts"
+
+const sources = readSources("src")
+const pages = readdirSync(root).filter((name) => name.endsWith(".md")).toSorted()
+const examples: ReadonlyArray<Example> = [
+  ...[...sources].flatMap(([path, text]) => fromSource(`src/${path}`, text)),
+  ...pages.flatMap((page) => fromMarkdown(page, readFileSync(root + page, "utf8")))
+]
+
+// Below the root and outside node_modules, so that vite transforms the modules and resolves "effect-smtp" to src.
+const cache = `${root}.docs-cache/`
+const folder = `${cache}${process.pid}/`
+const fileOf = (example: Example): string => `${folder}${example.file.replaceAll("/", "__")}.L${example.line}.ts`
+
+const config = {
+  extends: "../../tsconfig.json",
+  compilerOptions: {
+    noUnusedLocals: false,
+    paths: {
+      "effect-smtp": ["../../src/index.ts"],
+      "effect-smtp/node": ["../../src/node/index.ts"],
+      "effect-smtp/testing": ["../../src/testing/index.ts"],
+      "effect-smtp/*": ["../../src/*.ts"]
+    }
+  },
+  include: ["*.ts"]
+}
+
+const writeExamples = (): void => {
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(`${cache}.gitignore`, "*\n")
+  writeFileSync(`${folder}tsconfig.json`, JSON.stringify(config))
+  for (const example of examples) writeFileSync(fileOf(example), toModule(example))
+}
+
+/** What the compiler says of a project: "" when it is content. */
+const compile = (project: string): Promise<string> =>
+  new Promise((resolve) => {
+    const args = [`${root}node_modules/typescript/bin/tsc`, "-p", project, "--pretty", "false"]
+    execFile(process.execPath, args, { cwd: root }, (error, stdout, stderr) => {
+      resolve(error === null ? "" : `${stdout}${stderr}` || error.message)
+    })
+  })
+
+describe("the examples", () => {
+  writeExamples()
+  afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+  it("have types that check", { timeout: 120_000 }, async () => {
+    assert.strictEqual(await compile(`${folder}tsconfig.json`), "")
+  })
+
+  for (const example of examples.filter((one) => one.isRun)) {
+    it(`${example.file}:${example.line} runs`, { timeout: 30_000 }, async () => {
+      await import(/* @vite-ignore */ fileOf(example))
+    })
+  }
+})
+
+describe("the exports", () => {
+  it("each have a sentence, a category and a version", () => {
+    const files = [...sources].filter(([path]) => !isPrivate(path) && path !== "index.ts")
+    const found = files.flatMap(([path, text]) => undocumented(path, text))
+    assert.deepStrictEqual(render(found), [])
+  })
+})
+
+describe("reading the documentation", () => {
+  const jsdoc = ["/**", " * Adds one.", " *", " * ```ts", " * const a = 1", " *   + 1", " * ```", " */"].join("\n")
+
+  it("finds an example in JSDoc, with its line and without the asterisks", () => {
+    const found = fromSource("src/A.ts", `import "x"\n${jsdoc}\nexport const a = 1`)
+    assert.deepStrictEqual(found, [{ file: "src/A.ts", line: 5, isRun: true, code: "const a = 1\n  + 1" }])
+  })
+
+  it("keeps the line numbers of the file in the module", () => {
+    const [example] = fromSource("src/A.ts", jsdoc)
+    assert.strictEqual(example === undefined ? "" : toModule(example).split("\n")[4], "const a = 1")
+  })
+
+  it("finds examples in Markdown, also those that are not to run, and leaves other languages alone", () => {
+    const text = "```sh\nls\n```\n\n```ts no-run\na\n```\n- x\n  ```ts\n  b\n  ```\n"
+    assert.deepStrictEqual(fromMarkdown("README.md", text), [
+      { file: "README.md", line: 5, isRun: false, code: "a" },
+      { file: "README.md", line: 9, isRun: true, code: "b" }
+    ])
+  })
+
+  it("refuses a mark that would leave an example unchecked, and a block that is not closed", () => {
+    assert.throws(() => fromMarkdown("README.md", "```typescript\na\n```"), "README.md:1: mark the example `ts`")
+    assert.throws(
+      () => fromSource("src/A.ts", "/**\n * ```ts no-run\n * ```\n */"),
+      "src/A.ts:2: mark the example `ts`"
+    )
+    assert.throws(() => fromMarkdown("README.md", "\n```ts\na"), "README.md:2: the code block is not closed")
+  })
+
+  const header = "/**\n * What it is.\n *\n * @since 0.1.0\n */\n"
+  const doc = "/** Adds one. @category math @since 0.1.0 */\n"
+  const saidOf = (text: string) => undocumented("A.ts", text).map((violation) => violation.message)
+
+  it("is content with documented values, overloads, and types without words", () => {
+    const text = `${header}${doc}export const a = 1\n${doc}export function b(): void\nexport function b(x?: 1) {}\n` +
+      `${doc}export class C {}\nexport type T = 1\nexport interface I {}\nexport type { X } from "./x.ts"\n` +
+      `export {\n  ${doc}  a as catch\n}\n`
+    assert.deepStrictEqual(saidOf(text), [])
+  })
+
+  it("names what an export lacks", () => {
+    assert.deepStrictEqual(saidOf("export const a = 1"), [
+      "the module header lacks a sentence, @since",
+      "a lacks a sentence, @category, @since"
+    ])
+    assert.deepStrictEqual(saidOf(`${header}\n/** @category x @since 0.1.0 */\nexport class A {}`), [
+      "A lacks a sentence"
+    ])
+    assert.deepStrictEqual(saidOf(`${header}\n/** Adds one. @since 0.1.0 */\nexport function f() {}`), [
+      "f lacks @category"
+    ])
+    assert.deepStrictEqual(saidOf(`${header}\n/** Adds one. @category x */\nexport { a as b }`), ["b lacks @since"])
+    assert.deepStrictEqual(saidOf(`${header}export * from "./x.ts"`), ["* lacks @category"])
+  })
+})

@@ -1,0 +1,240 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { createServer, type Server, Socket } from "node:net"
+import * as tls from "node:tls"
+import { codeOf } from "../../src/internal/errorCause.ts"
+import * as NodeConnector from "../../src/node/NodeConnector.ts"
+import * as certificates from "./certificates.ts"
+import { bytes, listen, local, open, record, Recorder, until, watch } from "./loopback.ts"
+
+/** A connection to a server, with the client's raw socket and the server's end in view. */
+const pair = Effect.fnUntraced(function*(server: Server = createServer()) {
+  const { port, sockets } = yield* listen(server)
+  const raw = new Socket()
+  const duplex = yield* open(local(port)).pipe(Effect.provide(NodeConnector.fromSocket(raw)))
+  yield* until(() => sockets.length === 1)
+  const peer = sockets[0] ?? new Socket()
+  return { duplex, raw, peer, isClosed: watch(raw), isPeerClosed: watch(peer) }
+})
+
+const ours = ["data", "drain"]
+const isQuiet = (raw: Socket) => ours.every((event) => raw.listenerCount(event) === 0)
+
+describe("the duplex", () => {
+  it.effect("hands over what came before listen, and nothing sooner", () =>
+    Effect.gen(function*() {
+      const { duplex, peer, raw } = yield* pair()
+      peer.write("220 hi\r\n")
+      yield* until(() => raw.readableLength === 8)
+      const recorder = record(duplex)
+      peer.write("250 ok\r\n")
+      yield* until(() => recorder.text === "220 hi\r\n250 ok\r\n")
+      assert.deepStrictEqual(recorder.ends, [])
+    }))
+
+  it.effect("hands over a last reply and then the end, even when both came before listen", () =>
+    Effect.gen(function*() {
+      const { duplex, peer, raw } = yield* pair()
+      peer.end("554 no\r\n")
+      yield* until(() => raw.readableLength === 8)
+      const recorder = record(duplex)
+      yield* until(() => recorder.ends.length > 0)
+      assert.strictEqual(recorder.text, "554 no\r\n")
+      assert.deepStrictEqual(recorder.ends, [{ _tag: "Closed" }])
+    }))
+
+  it.effect("goes to the last listener that was named", () =>
+    Effect.gen(function*() {
+      const { duplex, peer, raw } = yield* pair()
+      const first = record(duplex)
+      peer.write("a")
+      yield* until(() => first.text === "a")
+      const second = record(duplex)
+      assert.strictEqual(raw.listenerCount("data"), 1)
+      peer.write("b")
+      yield* until(() => second.text === "b")
+      assert.strictEqual(first.text, "a")
+    }))
+
+  it.effect("writes chunks in order, in one piece", () =>
+    Effect.gen(function*() {
+      const { duplex, peer } = yield* pair()
+      const heard: Array<string> = []
+      peer.on("data", (octets) => heard.push(octets.toString()))
+      assert.strictEqual(duplex.write([bytes("MAIL"), bytes(" FROM"), bytes(":<>\r\n")]), true)
+      yield* until(() => heard.length > 0)
+      assert.deepStrictEqual(heard, ["MAIL FROM:<>\r\n"])
+    }))
+
+  it.effect("answers false when the peer reads slowly, and reports the drain", () =>
+    Effect.gen(function*() {
+      const { duplex, peer, raw } = yield* pair()
+      const recorder = record(duplex)
+      const chunk = new Uint8Array(16_384)
+      let writes = 0
+      // What the kernel takes is limited, so this ends.
+      while (duplex.write([chunk])) {
+        writes++
+        yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+      }
+      assert.isBelow(writes, 10_000)
+      assert.isAbove(raw.writableLength, 0)
+      assert.strictEqual(recorder.drains, 0)
+      peer.resume()
+      yield* until(() => recorder.drains === 1)
+      assert.strictEqual(raw.writableLength, 0)
+      assert.strictEqual(duplex.write([bytes("x")]), true)
+    }))
+
+  it.effect("reports a FIN once, and ignores writes after it", () =>
+    Effect.gen(function*() {
+      const { duplex, isClosed, peer, raw } = yield* pair()
+      const recorder = record(duplex)
+      peer.end()
+      yield* until(isClosed)
+      assert.deepStrictEqual(recorder.ends, [{ _tag: "Closed" }])
+      assert.strictEqual(duplex.write([bytes("NOOP\r\n")]), true)
+      assert.isTrue(isQuiet(raw))
+    }))
+
+  it.effect("reports a reset as its errno, once, also to a listener that comes later", () =>
+    Effect.gen(function*() {
+      const { duplex, isClosed, peer } = yield* pair()
+      const recorder = record(duplex)
+      peer.resetAndDestroy()
+      yield* until(isClosed)
+      assert.deepStrictEqual(recorder.ends.map((end) => end._tag === "Errno" && codeOf(end.cause)), ["ECONNRESET"])
+      assert.strictEqual(recorder.ends.length, 1)
+      assert.deepStrictEqual(record(duplex).ends, recorder.ends)
+    }))
+
+  it.effect("reports a close without FIN or errno as closed", () =>
+    Effect.gen(function*() {
+      const { duplex, isClosed, raw } = yield* pair()
+      const recorder = record(duplex)
+      raw.destroy()
+      yield* until(isClosed)
+      assert.deepStrictEqual(recorder.ends, [{ _tag: "Closed" }])
+    }))
+
+  it.effect("survives an error while nobody listens", () =>
+    Effect.gen(function*() {
+      const { duplex, isClosed, peer } = yield* pair()
+      peer.resetAndDestroy()
+      duplex.write([new Uint8Array(1_000_000)])
+      yield* until(isClosed)
+      assert.strictEqual(record(duplex).ends[0]?._tag, "Errno")
+    }))
+
+  it.effect("end sends what was written, then FIN, and reports nothing more", () =>
+    Effect.gen(function*() {
+      const { duplex, isClosed, isPeerClosed, peer, raw } = yield* pair()
+      const recorder = record(duplex)
+      let heard = ""
+      peer.on("data", (octets) => {
+        heard += octets.toString()
+      })
+      duplex.write([bytes("QUIT\r\n")])
+      duplex.end()
+      duplex.end()
+      duplex.write([bytes("NOOP\r\n")])
+      peer.write("221 bye\r\n")
+      yield* until(() => isClosed() && isPeerClosed())
+      assert.strictEqual(heard, "QUIT\r\n")
+      duplex.listen(recorder)
+      assert.deepStrictEqual([recorder.text, recorder.ends], ["", []])
+      assert.isTrue(isQuiet(raw))
+    }))
+
+  it.effect("destroy frees the socket, is silent, and hears every later error", () =>
+    Effect.gen(function*() {
+      const { duplex, isClosed, isPeerClosed, raw } = yield* pair()
+      const recorder = record(duplex)
+      duplex.destroy()
+      duplex.destroy()
+      duplex.end()
+      duplex.listen(new Recorder())
+      assert.strictEqual(raw.destroyed, true)
+      assert.strictEqual(duplex.write([bytes("x")]), true)
+      raw.emit("error", new Error("late"))
+      yield* until(() => isClosed() && isPeerClosed())
+      raw.emit("error", new Error("later"))
+      assert.deepStrictEqual([recorder.text, recorder.ends], ["", []])
+      assert.isTrue(isQuiet(raw))
+    }))
+
+  it.effect("leaves no socket behind in the process", () =>
+    Effect.gen(function*() {
+      const count = () => process.getActiveResourcesInfo().filter((name) => name.startsWith("TCP")).length
+      const before = count()
+      yield* Effect.scoped(Effect.gen(function*() {
+        const { duplex, peer } = yield* pair(createServer((socket) => socket.pipe(socket)))
+        const recorder = record(duplex)
+        duplex.write([bytes("x")])
+        yield* until(() => recorder.text === "x" && !peer.destroyed)
+        assert.isAbove(count(), before)
+      }))
+      yield* until(() => count() <= before)
+    }))
+})
+
+describe("the duplex over TLS", () => {
+  it.effect("can be interrupted in the handshake, and closes then", () =>
+    Effect.gen(function*() {
+      const { duplex, isPeerClosed, peer, raw } = yield* pair()
+      const fiber = yield* Effect.forkChild(duplex.upgrade({ servername: "mx.test", verify: true, options: {} }))
+      let hello = 0
+      peer.on("data", (octets: Buffer) => {
+        hello += octets.length
+      })
+      yield* until(() => hello > 0)
+      yield* Fiber.interrupt(fiber)
+      assert.strictEqual(raw.destroyed, true)
+      yield* until(isPeerClosed)
+      assert.isTrue(isQuiet(raw))
+    }))
+
+  it.effect("refuses to upgrade a connection that has ended", () =>
+    Effect.gen(function*() {
+      const { duplex, isClosed, peer } = yield* pair()
+      record(duplex)
+      peer.resetAndDestroy()
+      yield* until(isClosed)
+      const upgrade = Effect.flip(duplex.upgrade({ servername: "mx.test", verify: true, options: {} }))
+      const error = yield* upgrade
+      assert.deepStrictEqual([error._tag, error.isTemporary, codeOf(error.cause)], ["ETLS", true, "ECONNRESET"])
+      duplex.destroy()
+      assert.strictEqual((yield* upgrade)._tag, "ETLS")
+    }))
+
+  it.effect("refuses plaintext that is held back", () =>
+    Effect.gen(function*() {
+      const { duplex, peer, raw } = yield* pair()
+      const recorder = record(duplex)
+      peer.write("220 go ahead\r\n")
+      yield* until(() => recorder.text === "220 go ahead\r\n")
+      raw.pause()
+      peer.write("250 injected\r\n")
+      yield* until(() => raw.readableLength > 0)
+      const error = yield* Effect.flip(duplex.upgrade({ servername: "mx.test", verify: false, options: {} }))
+      assert.deepStrictEqual([error._tag, error.command, error.isTemporary], ["ETLS", "STARTTLS", false])
+      assert.strictEqual(error.message, "STARTTLS: the server sent plaintext after its answer to STARTTLS")
+      assert.strictEqual(raw.destroyed, true)
+      assert.strictEqual(recorder.text, "220 go ahead\r\n")
+      assert.deepStrictEqual(recorder.ends, [])
+    }))
+
+  it.effect("frees both layers, which hear every later error", () =>
+    Effect.gen(function*() {
+      const { duplex, isClosed, raw } = yield* pair(
+        tls.createServer(certificates.good, (socket) => socket.on("error", () => {}))
+      )
+      yield* duplex.upgrade({ servername: "mx.test", verify: true, options: { ca: certificates.ca.cert } })
+      const recorder = record(duplex)
+      duplex.destroy()
+      raw.emit("error", new Error("late"))
+      yield* until(isClosed)
+      assert.deepStrictEqual(recorder.ends, [])
+    }))
+})

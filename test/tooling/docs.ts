@@ -1,0 +1,131 @@
+/**
+ * Reading the documentation: the examples in JSDoc and Markdown, and the exports that lack words.
+ */
+import { child, childrenOf, lineAt, nameOf, type Node, parse, type Violation } from "./source.ts"
+
+/** One ```ts block. */
+export interface Example {
+  readonly file: string
+  /** The line of the fence, from 1. */
+  readonly line: number
+  /** False: only its types are checked (```ts no-run, Markdown alone). */
+  readonly isRun: boolean
+  readonly code: string
+}
+
+const comment = /\/\*\*[\s\S]*?\*\//g
+const typescript = /^(ts|typescript|js|javascript)\b/
+
+interface Fence {
+  readonly line: number
+  readonly indent: number
+  readonly info: string
+}
+
+const makeExample = (file: string, fence: Fence, code: ReadonlyArray<string>): Example => {
+  const isMarkdown = file.endsWith(".md")
+  if (fence.info !== "ts" && !(isMarkdown && fence.info === "ts no-run")) {
+    const allowed = isMarkdown ? "`ts` or `ts no-run`" : "`ts`"
+    throw new Error(`${file}:${fence.line}: mark the example ${allowed}, not \`${fence.info}\``)
+  }
+  return { file, line: fence.line, isRun: fence.info === "ts", code: code.join("\n") }
+}
+
+const examplesOf = (file: string, lines: ReadonlyArray<string>, firstLine: number): ReadonlyArray<Example> => {
+  const examples: Array<Example> = []
+  let open: Fence | undefined
+  let code: Array<string> = []
+  for (const [index, text] of lines.entries()) {
+    const fence = /^(\s*)```(.*)$/.exec(text)
+    if (open === undefined) {
+      if (fence === null) continue
+      open = { line: firstLine + index, indent: fence[1]?.length ?? 0, info: fence[2]?.trim() ?? "" }
+      code = []
+    } else if (fence === null) code.push(text.slice(open.indent))
+    else {
+      if (typescript.test(open.info)) examples.push(makeExample(file, open, code))
+      open = undefined
+    }
+  }
+  if (open !== undefined) throw new Error(`${file}:${open.line}: the code block is not closed`)
+  return examples
+}
+
+const linesOf = (jsdoc: string): ReadonlyArray<string> =>
+  jsdoc.slice(3, -2).split("\n").map((line, index) => (index === 0 ? line : line.replace(/^\s*\* ?/, "")))
+
+/** The examples in the JSDoc of a source file. */
+export const fromSource = (file: string, text: string): ReadonlyArray<Example> =>
+  [...text.matchAll(comment)].flatMap((found) => examplesOf(file, linesOf(found[0]), lineAt(text, found.index)))
+
+/** The examples in a Markdown file. */
+export const fromMarkdown = (file: string, text: string): ReadonlyArray<Example> =>
+  examplesOf(file, text.split("\n"), 1)
+
+/** The example as a module whose lines have the numbers that they have in its file. */
+export const toModule = (example: Example): string => `${"\n".repeat(example.line)}${example.code}\n`
+
+const jsdocBefore = (text: string, offset: number): string => {
+  const before = text.slice(0, offset).trimEnd()
+  return before.endsWith("*/") ? before.slice(Math.max(0, before.lastIndexOf("/**"))) : ""
+}
+
+const lacks = (jsdoc: string, needsCategory: boolean): ReadonlyArray<string> => {
+  const body = jsdoc === "" ? "" : linesOf(jsdoc).join("\n")
+  const [words = ""] = body.split(/(?:^|\s)@[a-z]/)
+  return [
+    ...(/\S\s+\S[\s\S]*[.:!?)`]/.test(words.trim()) ? [] : ["a sentence"]),
+    ...(!needsCategory || /(^|\s)@category [a-z]/.test(body) ? [] : ["@category"]),
+    ...(/(^|\s)@since \d+\.\d+\.\d+/.test(body) ? [] : ["@since"])
+  ]
+}
+
+interface Value {
+  readonly name: string
+  readonly jsdoc: string
+  readonly start: number
+}
+
+const namesOf = (declaration: Node): ReadonlyArray<string> => {
+  const declarators = childrenOf(declaration).filter((node) => node.type === "VariableDeclarator")
+  const named = declarators.length === 0 ? [declaration] : declarators
+  return named.map((node) => nameOf(child(node, "id")) ?? "(pattern)")
+}
+
+const valuesOf = (text: string, node: Node): ReadonlyArray<Value> => {
+  const declaration = child(node, "declaration")
+  const jsdoc = jsdocBefore(text, node.start)
+  if (!/^Export(Named|All)Declaration$/.test(node.type) || node["exportKind"] === "type") return []
+  if (declaration !== undefined) {
+    if (/^TS(Interface|TypeAlias)Declaration$/.test(declaration.type)) return []
+    return namesOf(declaration).map((name) => ({ name, jsdoc, start: node.start }))
+  }
+  if (node.type === "ExportAllDeclaration") {
+    return [{ name: nameOf(child(node, "exported")) ?? "*", jsdoc, start: node.start }]
+  }
+  return childrenOf(node).filter((one) => one.type === "ExportSpecifier" && one["exportKind"] !== "type").map((
+    one
+  ) => ({
+    name: nameOf(child(one, "exported")) ?? "(unnamed)",
+    jsdoc: jsdocBefore(text, one.start) || jsdoc,
+    start: one.start
+  }))
+}
+
+/** The exported values of a file that lack a sentence, a category or a version, and a missing module header. */
+export const undocumented = (file: string, text: string): ReadonlyArray<Violation> => {
+  const violations: Array<Violation> = []
+  const report = (offset: number, message: string): void => {
+    violations.push({ file, line: lineAt(text, offset), rule: "docs", message })
+  }
+  const header = /^\/\*\*[\s\S]*?\*\//.exec(text)?.[0] ?? ""
+  const missing = lacks(header, false)
+  if (missing.length > 0) report(0, `the module header lacks ${missing.join(", ")}`)
+  const values = parse(file, text).flatMap((node) => valuesOf(text, node))
+  const documented = new Set(values.filter((value) => lacks(value.jsdoc, true).length === 0).map((value) => value.name))
+  for (const value of values) {
+    if (documented.has(value.name)) continue
+    report(value.start, `${value.name} lacks ${lacks(value.jsdoc, true).join(", ")}`)
+  }
+  return violations
+}
