@@ -80,8 +80,8 @@ export interface EncoderOptions {
  */
 export interface Encoder extends Measure {
   /**
-   * The next octets as they have to be sent. When nothing in them changes, it is `chunk` itself, uncopied. Nothing is
-   * held back: of a CRLF that two chunks share, each gives its part.
+   * The next octets as they have to be sent. When nothing in them changes, it is `chunk` itself, uncopied: do not
+   * write to `chunk` before it is sent. Nothing is held back: of a CRLF that two chunks share, each gives its part.
    */
   readonly push: (chunk: Uint8Array) => Uint8Array
   /**
@@ -102,7 +102,7 @@ class CanonicalEncoder implements Encoder {
     this.stuffing = stuffing
   }
 
-  push(chunk: Uint8Array): Uint8Array {
+  readonly push = (chunk: Uint8Array): Uint8Array => {
     const position = this.position
     const added = this.scan(chunk)
     if (added === 0) return chunk
@@ -111,10 +111,10 @@ class CanonicalEncoder implements Encoder {
     return out
   }
 
-  end(): Uint8Array {
-    const missing = this.position === MIDDLE ? 2 : this.position === AFTER_CR ? 1 : 0
+  readonly end = (): Uint8Array => {
     this.refuseAfterEnd()
     this.ended = true
+    const missing = this.position === MIDDLE ? 2 : this.position === AFTER_CR ? 1 : 0
     this.size += missing
     return ending.slice(2 - missing, this.stuffing ? 5 : 2)
   }
@@ -349,7 +349,7 @@ const step = (position: number, octet: number): number => {
 class DataDecoder implements Decoder {
   private position = LINE_START
 
-  push(chunk: Uint8Array): Decoded {
+  readonly push = (chunk: Uint8Array): Decoded => {
     const before = this.position
     const text = octets.textOf(chunk)
     const dots: Array<number> = []

@@ -310,16 +310,36 @@ const recipientsOf = (to: unknown, shared: Wishes): Checked<CheckedRecipients> =
     : refuse("envelope.to", "has no recipients; give at least one address")
 }
 
-const dsnOf = (u: unknown): Checked<Envelope["dsn"] & { readonly shared: Wishes }> =>
-  Result.gen(function*() {
-    const dsn = u === undefined ? {} : yield* fieldsOf<Dsn>("envelope.dsn", u)
+interface CheckedDsn {
+  readonly dsn: Envelope["dsn"]
+  readonly shared: Wishes
+}
+const noDsn: CheckedDsn = { dsn: { ret: undefined, envid: undefined, optional: false }, shared: noWishes }
+
+const dsnOf = (u: unknown): Checked<CheckedDsn> =>
+  u === undefined ? Result.succeed(noDsn) : Result.gen(function*() {
+    const dsn = yield* fieldsOf<Dsn>("envelope.dsn", u)
     return {
-      ret: yield* retOf(dsn.ret),
-      envid: yield* envidOf(dsn.envid),
-      optional: yield* flag("envelope.dsn.optional", dsn.optional),
+      dsn: {
+        ret: yield* retOf(dsn.ret),
+        envid: yield* envidOf(dsn.envid),
+        optional: yield* flag("envelope.dsn.optional", dsn.optional)
+      },
       shared: yield* wishesOf("envelope.dsn", u)
     }
   })
+
+const hasWish = (one: Recipient): boolean => one.notify !== undefined || one.orcpt !== undefined
+
+const flags = ["use8BitMime", "smtpUtf8", "requireTls", "requireAllRecipients"] as const
+
+const flagsProblem = (raw: Loose<Input>): EENVELOPE | undefined => {
+  for (const name of flags) {
+    const checked = flag(`envelope.${name}`, raw[name])
+    if (Result.isFailure(checked)) return checked.failure
+  }
+  return undefined
+}
 
 /**
  * Checks an envelope and puts it into wire form.
@@ -359,25 +379,35 @@ const dsnOf = (u: unknown): Checked<Envelope["dsn"] & { readonly shared: Wishes 
  * @category decoding
  * @since 0.1.0
  */
-export const parse = (input: Input): Result.Result<Envelope, EENVELOPE> =>
-  Result.gen(function*() {
-    const raw = yield* fieldsOf<Input>("envelope", input)
-    const from = yield* senderOf(raw.from)
-    const { shared, ...dsn } = yield* dsnOf(raw.dsn)
-    const to = yield* recipientsOf(raw.to, shared)
-    const smtpUtf8 = yield* flag("envelope.smtpUtf8", raw.smtpUtf8)
-    const wishesDsn = dsn.ret !== undefined || dsn.envid !== undefined ||
-      to.recipients.some((one) => one.notify !== undefined || one.orcpt !== undefined)
-    return {
-      from: from.path,
-      recipients: to.recipients,
-      needsSmtpUtf8: smtpUtf8 || !from.isAscii || !to.isAscii,
-      size: yield* sizeOf(raw.size),
-      use8BitMime: yield* flag("envelope.use8BitMime", raw.use8BitMime),
-      dsn,
-      needsDsn: wishesDsn,
-      requireTls: yield* flag("envelope.requireTls", raw.requireTls),
-      requireAllRecipients: yield* flag("envelope.requireAllRecipients", raw.requireAllRecipients),
-      auth: yield* authOf(raw.auth)
-    }
+export const parse = (input: Input): Result.Result<Envelope, EENVELOPE> => {
+  // Without a generator, which would take three times as long as the work.
+  const fields = fieldsOf<Input>("envelope", input)
+  if (Result.isFailure(fields)) return Result.fail(fields.failure)
+  const raw = fields.success
+  const from = senderOf(raw.from)
+  if (Result.isFailure(from)) return Result.fail(from.failure)
+  const wishes = dsnOf(raw.dsn)
+  if (Result.isFailure(wishes)) return Result.fail(wishes.failure)
+  const to = recipientsOf(raw.to, wishes.success.shared)
+  if (Result.isFailure(to)) return Result.fail(to.failure)
+  const size = sizeOf(raw.size)
+  if (Result.isFailure(size)) return Result.fail(size.failure)
+  const auth = authOf(raw.auth)
+  if (Result.isFailure(auth)) return Result.fail(auth.failure)
+  const problem = flagsProblem(raw)
+  if (problem !== undefined) return Result.fail(problem)
+  const { dsn } = wishes.success
+  const { isAscii, recipients } = to.success
+  return Result.succeed({
+    from: from.success.path,
+    recipients,
+    needsSmtpUtf8: raw.smtpUtf8 === true || !from.success.isAscii || !isAscii,
+    size: size.success,
+    use8BitMime: raw.use8BitMime === true,
+    dsn,
+    needsDsn: dsn.ret !== undefined || dsn.envid !== undefined || recipients.some(hasWish),
+    requireTls: raw.requireTls === true,
+    requireAllRecipients: raw.requireAllRecipients === true,
+    auth: auth.success
   })
+}

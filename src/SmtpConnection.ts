@@ -32,16 +32,16 @@ import * as SmtpTransaction from "./SmtpTransaction.ts"
 
 export type {
   /** @since 0.1.0 */
+  Message
+} from "./internal/message.ts"
+export type {
+  /** @since 0.1.0 */
   Options,
   /** @since 0.1.0 */
   Timeouts,
   /** @since 0.1.0 */
   TlsMode
 } from "./internal/options.ts"
-export type {
-  /** @since 0.1.0 */
-  Message
-} from "./internal/message.ts"
 export type {
   /** @since 0.1.0 */
   SendResult
@@ -292,5 +292,7 @@ export const make = (
   SmtpError.ConnectError | SmtpError.LoginError,
   Scope.Scope | SmtpConnector.SmtpConnector
 > =>
-  Effect.flatMap(Effect.fromResult(options.resolve(input)), (resolved) =>
-    withTotal(scopedOnFailure(open(resolved)), resolved.deadlines.total))
+  Effect.flatMap(
+    Effect.fromResult(options.resolve(input)),
+    (resolved) => withTotal(scopedOnFailure(open(resolved)), resolved.deadlines.total)
+  )

@@ -12,6 +12,7 @@
 import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Schema from "effect/Schema"
+import { commandOf, describe, type Failure, refusalTag, type Where } from "./internal/classification.ts"
 import * as errorCause from "./internal/errorCause.ts"
 import * as SmtpReply from "./SmtpReply.ts"
 
@@ -64,7 +65,7 @@ const common = {
   reply: Schema.optional(SmtpReply.SmtpReply),
   /** What lies beneath, e.g. the operating system's or OpenSSL's error; its `code` survives JSON. */
   cause: Schema.optional(errorCause.ErrorCause),
-  /** Whether trying again may help, where neither the reply nor the tag decides. */
+  /** Whether trying again may help, where that is not what the reply or else the tag says: it wins over both. */
   temporary: Schema.optional(Schema.Boolean),
   /** Whether the server may have accepted the message although no final reply was read. */
   inDoubt: errorCause.defaultTo(false),
@@ -299,132 +300,16 @@ export class Outcome extends Context.Service<Outcome, {
   readonly reply?: SmtpReply.SmtpReply | undefined
 }>()("effect-smtp/SmtpError/Outcome") {}
 
-/**
- * The steps of a dialogue; they decide, after the precedence of the failures below, which tag a refusal gets.
- *
- * @category models
- * @since 0.1.0
- */
-export type Stage =
-  | "CONN"
-  | "GREETING"
-  | "EHLO"
-  | "HELO"
-  | "LHLO"
-  | "STARTTLS"
-  | "TLS"
-  | "AUTH"
-  | "MAIL"
-  | "RCPT"
-  | "DATA"
-  | "BDAT"
-  | "BODY"
-  | "FINAL"
-  | "RSET"
-  | "NOOP"
-  | "VRFY"
-  | "EXPN"
-  | "HELP"
-  | "QUIT"
-  | "IDLE"
+export type {
+  /** @since 0.1.0 */
+  Failure,
+  /** @since 0.1.0 */
+  Stage,
+  /** @since 0.1.0 */
+  Where
+} from "./internal/classification.ts"
 
-/**
- * A failure as the wire sees it, before it has a tag.
- *
- * @category models
- * @since 0.1.0
- */
-export type Failure =
-  | { readonly _tag: "Deadline"; readonly timeout: TimeoutName; readonly hint?: string | undefined }
-  | { readonly _tag: "Errno"; readonly cause: unknown }
-  | { readonly _tag: "Closed" }
-  | { readonly _tag: "Grammar"; readonly detail: string }
-  | { readonly _tag: "Unsolicited"; readonly reply: SmtpReply.SmtpReply }
-  | { readonly _tag: "Refused"; readonly reply: SmtpReply.SmtpReply; readonly secure?: boolean }
-  | { readonly _tag: "Quit" }
-  | { readonly _tag: "Released" }
-
-/**
- * Where a failure happened and what is known of the message.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Where {
-  readonly stage: Stage
-  /** The command as errors show it; from the stage where absent. */
-  readonly command?: string | undefined
-  readonly inDoubt?: boolean | undefined
-  readonly attempted?: boolean | undefined
-  readonly recipient?: string | undefined
-}
-
-const commandOf: { readonly [K in Stage]?: string } = {
-  GREETING: "CONN",
-  TLS: "CONN",
-  MAIL: "MAIL FROM",
-  RCPT: "RCPT TO",
-  BODY: "DATA",
-  FINAL: "DATA",
-  IDLE: "CONN"
-}
-
-type RefusalTag = "ECONNECTION" | "ETLS" | "EAUTH" | "EENVELOPE" | "EMESSAGE" | "EPROTOCOL"
-
-/** Rule 7: a well-formed refusal, by stage. */
-const refusalByStage: { readonly [K in Stage]: RefusalTag } = {
-  CONN: "ECONNECTION",
-  GREETING: "ECONNECTION",
-  EHLO: "ECONNECTION",
-  HELO: "ECONNECTION",
-  LHLO: "ECONNECTION",
-  STARTTLS: "ETLS",
-  TLS: "ETLS",
-  AUTH: "EAUTH",
-  MAIL: "EENVELOPE",
-  RCPT: "EENVELOPE",
-  DATA: "EENVELOPE",
-  BDAT: "EMESSAGE",
-  BODY: "EMESSAGE",
-  FINAL: "EMESSAGE",
-  RSET: "EPROTOCOL",
-  NOOP: "EPROTOCOL",
-  VRFY: "EPROTOCOL",
-  EXPN: "EPROTOCOL",
-  HELP: "EPROTOCOL",
-  QUIT: "EPROTOCOL",
-  IDLE: "ECONNECTION"
-}
 const refusals = { ECONNECTION, ETLS, EAUTH, EENVELOPE, EMESSAGE, EPROTOCOL, ENOAUTH }
-
-const refusalTag = (stage: Stage, reply: SmtpReply.SmtpReply, secure: boolean): keyof typeof refusals => {
-  if (reply.code === 421) return "ECONNECTION"
-  if (!SmtpReply.isRefusal(reply)) return "EPROTOCOL"
-  return stage === "MAIL" && reply.code === 530 ? (secure ? "ENOAUTH" : "ETLS") : refusalByStage[stage]
-}
-
-const describe = (failure: Failure, command: string): string => {
-  switch (failure._tag) {
-    case "Deadline":
-      return `${command}: the ${failure.timeout} deadline passed${
-        failure.hint === undefined ? "" : `; ${failure.hint}`
-      }`
-    case "Errno":
-      return `${command}: the socket failed${errorCause.codeOf(failure.cause).replace(/^(?=.)/, ": ")}`
-    case "Closed":
-      return `${command}: the server closed the connection`
-    case "Grammar":
-      return `${command}: the server broke the protocol: ${failure.detail}`
-    case "Unsolicited":
-      return `${command}: the server sent a reply that answers no command: ${SmtpReply.render(failure.reply)}`
-    case "Refused":
-      return `${command}: the server answered ${SmtpReply.render(failure.reply)}`
-    case "Quit":
-      return `${command}: the connection was closed by quit; open another`
-    case "Released":
-      return `${command}: the connection was closed on this side: its scope ended, or a call on it was interrupted or failed`
-  }
-}
 
 /**
  * The classification table: which tag a failure gets. First match wins, in the order of the design: a deadline of ours,

@@ -188,9 +188,16 @@ const attempt = Effect.fnUntraced(function*(
   return { wire, id, ...yield* greet(wire, options) } satisfies Greeted
 })
 
+/** Milliseconds of the clock that no adjustment of the wall clock moves. */
+const now = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
+
 /** Which of two failed addresses says more: the one that got further. */
 const rank = (error: SmtpError.ConnectError): number =>
-  error._tag === "ESOCKET" || (error._tag === "ETIMEDOUT" && error.timeout === "connect") ? 0 : error._tag === "ETLS" ? 1 : 2
+  error._tag === "ESOCKET" || (error._tag === "ETIMEDOUT" && error.timeout === "connect")
+    ? 0
+    : error._tag === "ETLS"
+    ? 1
+    : 2
 
 /** The targets one after the other until one greets; each gets an equal share of the time that is left. */
 const dial = Effect.fnUntraced(function*(
@@ -201,7 +208,7 @@ const dial = Effect.fnUntraced(function*(
 ) {
   let worst: SmtpError.ConnectError | undefined
   for (const [index, target] of targets.entries()) {
-    const share = (deadline - (yield* Clock.currentTimeMillis)) / (targets.length - index)
+    const share = (deadline - (yield* now)) / (targets.length - index)
     const exit = yield* scopedOnFailure(attempt(connector, target, options, share)).pipe(Effect.result)
     if (exit._tag === "Success") return exit.success
     if (worst === undefined || rank(exit.failure) > rank(worst)) worst = exit.failure
@@ -226,13 +233,18 @@ export const open = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Session, SmtpError.ConnectError, Scope.Scope | SmtpConnector.SmtpConnector> {
   const connector = yield* SmtpConnector.SmtpConnector
   const targets = yield* within(connector.resolve(options.endpoint), options.deadlines.dns, "dns")
-  const deadline = (yield* Clock.currentTimeMillis) + options.deadlines.connect
+  const deadline = (yield* now) + options.deadlines.connect
   const session = (o: Resolved) =>
     scopedOnFailure(
       Effect.flatMap(dial(connector, targets, o, deadline), (greeted) => converse(greeted, o, connector.localName))
     )
   return yield* session(options).pipe(
-    Effect.catchTag("HandshakeFailed", () =>
-      session({ ...options, tls: "off" }).pipe(Effect.catchTag("HandshakeFailed", () => Effect.die("no STARTTLS was said"))))
+    Effect.catchTag(
+      "HandshakeFailed",
+      () =>
+        session({ ...options, tls: "off" }).pipe(
+          Effect.catchTag("HandshakeFailed", () => Effect.die("no STARTTLS was said"))
+        )
+    )
   )
 })

@@ -39,10 +39,12 @@ interface Exchange {
 const fault = (command: string, detail: string, more: Partial<SmtpError.EAUTH> = {}): SmtpError.EAUTH =>
   new SmtpError.EAUTH({ ...more, command, message: `${command}: ${detail}` })
 
-const local = (detail: string): SmtpError.EAUTH =>
-  new SmtpError.EAUTH({ command: "API", message: detail, attempted: false, field: "options.auth" })
+const local = (detail: string, field = "options.auth"): SmtpError.EAUTH =>
+  new SmtpError.EAUTH({ command: "API", message: detail, attempted: false, field })
 
-const resolveSecret = (credentials: Sasl.Credentials): Effect.Effect<Redacted.Redacted<string> | undefined, SmtpError.EOAUTH2> => {
+const resolveSecret = (
+  credentials: Sasl.Credentials
+): Effect.Effect<Redacted.Redacted<string> | undefined, SmtpError.EOAUTH2> => {
   const secret = Sasl.secretOf(credentials)
   return secret === undefined || Redacted.isRedacted(secret) ? Effect.succeed(secret) : secret
 }
@@ -101,14 +103,23 @@ const converse = Effect.fnUntraced(function*(
   let state = start
   for (let challenges = 0; reply.code === 334; challenges++) {
     if (challenges === maxChallenges) {
-      return yield* cancel(exchange, { _tag: "SaslError", detail: `the server sent more than ${maxChallenges} challenges` })
+      return yield* cancel(exchange, {
+        _tag: "SaslError",
+        detail: `the server sent more than ${maxChallenges} challenges`
+      })
     }
     const step = yield* settle(Result.flatMap(Sasl.decodeChallenge(reply.lines[0] ?? ""), state.step))
     if (Result.isFailure(step)) return yield* cancel(exchange, step.failure)
     if (step.success._tag === "Done") {
-      return yield* cancel(exchange, { _tag: "SaslError", detail: "the server asks for more than the mechanism has to say" })
+      return yield* cancel(exchange, {
+        _tag: "SaslError",
+        detail: "the server asks for more than the mechanism has to say"
+      })
     }
-    reply = yield* wire.command({ _tag: "AuthResponse", response: step.success.response }, where)
+    reply = yield* wire.command({ _tag: "AuthResponse", response: step.success.response }, {
+      ...where,
+      attempted: true
+    })
     state = step.success.next
   }
   return { reply, state }
@@ -123,12 +134,12 @@ const attempt = Effect.fnUntraced(function*(
 ) {
   const { command, mechanism, tried } = exchange
   const started = Sasl.start(mechanism, credentials, secret, context)
-  if (Result.isFailure(started)) return yield* local(started.failure.detail)
+  if (Result.isFailure(started)) return yield* local(started.failure.detail, started.failure.field)
   let state = started.success
   let first: SmtpCommand.SmtpCommand = { _tag: "Auth", mechanism: mechanism.name }
   if (mechanism.clientFirst) {
     const step = yield* settle(state.step(undefined))
-    if (Result.isFailure(step)) return yield* local(step.failure.detail)
+    if (Result.isFailure(step)) return yield* local(step.failure.detail, step.failure.field)
     if (step.success._tag === "Respond") {
       first = { ...first, initialResponse: step.success.response }
       state = step.success.next
@@ -186,5 +197,8 @@ export const login = Effect.fnUntraced(function*(
     reply = yield* attempt(exchange, credentials, secret, context)
     if (reply === undefined) return
   }
-  return yield* fault("AUTH", `the server refused every mechanism it offered: ${SmtpReply.render(reply!)}`, { reply, tried })
+  return yield* fault("AUTH", `the server refused every mechanism it offered: ${SmtpReply.render(reply!)}`, {
+    reply,
+    tried
+  })
 })

@@ -214,6 +214,7 @@ class ReplyDecoder implements Decoder {
   private fail(detail: string): void {
     this.failure = { _tag: "DecodeError", detail }
     this.held = new Uint8Array(0)
+    this.heldLength = 0
     this.lines = []
   }
 
@@ -226,11 +227,12 @@ class ReplyDecoder implements Decoder {
   ): void {
     const length = this.heldLength + end - from
     if (length > maxLineLength + 1) return this.fail(`a line is longer than ${maxLineLength} octets`)
-    if (this.replyLength + length > maxReplyLength) return this.fail(`a reply is longer than ${maxReplyLength} octets`)
+    const octetsOfReply = this.replyLength + length + (isWhole ? 1 : 0)
+    if (octetsOfReply > maxReplyLength) return this.fail(`a reply is longer than ${maxReplyLength} octets`)
     if (!isWhole) return this.hold(octets, from, end, length)
     const line = this.heldLength === 0 ? octets.subarray(from, end) : this.joined(octets, from, end, length)
     if (line[line.length - 1] !== CR) return this.fail("a line ends in a bare LF")
-    this.replyLength += length + 1
+    this.replyLength = octetsOfReply
     this.line(decodeLine(line.subarray(0, -1)), onReply)
   }
 
@@ -254,7 +256,6 @@ class ReplyDecoder implements Decoder {
   }
 
   private line(line: Line | string, onReply: (reply: SmtpReply) => void): void {
-    if (this.failure !== undefined) return
     if (typeof line === "string") return this.fail(line)
     if (this.lines.length > 0 && line.code !== this.code) return this.fail("the lines of a reply differ in their code")
     if (this.lines.length >= maxLines) return this.fail(`a reply has more than ${maxLines} lines`)

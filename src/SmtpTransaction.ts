@@ -55,13 +55,20 @@ export interface PlanInput {
 const lacks = (extension: string, because: string): string =>
   `the server does not offer ${extension}, which ${because} needs`
 
-const api = (field: string, message: string) => ({ command: "API", attempted: false, field, message: `${field}: ${message}` })
+const api = (field: string, message: string) => ({
+  command: "API",
+  attempted: false,
+  field,
+  message: `${field}: ${message}`
+})
 
 const checkExtensions = (
   { capabilities, content, envelope, trusted }: PlanInput
 ): SmtpError.EENVELOPE | SmtpError.EMESSAGE | SmtpError.EREQUIRETLS | undefined => {
   if (envelope.requireTls && !(capabilities.requireTls && trusted)) {
-    const why = trusted ? lacks("REQUIRETLS", "requireTls") : "REQUIRETLS needs a connection over verified TLS (RFC 8689)"
+    const why = trusted
+      ? lacks("REQUIRETLS", "requireTls")
+      : "REQUIRETLS needs a connection over verified TLS (RFC 8689)"
     return new SmtpError.EREQUIRETLS(api("envelope.requireTls", why))
   }
   if (envelope.needsSmtpUtf8 && !capabilities.smtpUtf8) {
@@ -73,7 +80,10 @@ const checkExtensions = (
   const mustBeEightBit = content === undefined ? envelope.use8BitMime === true : content.hasEightBit
   if (mustBeEightBit && !capabilities.eightBitMime) {
     return new SmtpError.EMESSAGE(
-      api("message", `${lacks("8BITMIME", "a message with octets above 0x7f")}; encode it as 7-bit (quoted-printable, base64)`)
+      api(
+        "message",
+        `${lacks("8BITMIME", "a message with octets above 0x7f")}; encode it as 7-bit (quoted-printable, base64)`
+      )
     )
   }
   return undefined
@@ -122,7 +132,11 @@ export const plan = (
     },
     recipients: envelope.recipients.map(({ address, notify, orcpt, path }) => ({
       address,
-      command: { _tag: "Rcpt", to: path, parameters: usesDsn ? { notify, orcpt, smtpUtf8: envelope.needsSmtpUtf8 } : {} }
+      command: {
+        _tag: "Rcpt",
+        to: path,
+        parameters: usesDsn ? { notify, orcpt, smtpUtf8: envelope.needsSmtpUtf8 } : {}
+      }
     })),
     omitted: envelope.needsDsn && !usesDsn ? ["DSN"] : [],
     allowsEightBit: eightBit
@@ -172,7 +186,7 @@ const recipients = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
   const { wire } = run.dialogue.session
   const outcomes: Array<outcome.Outcome> = []
   for (const { address, command } of run.plan.recipients) {
-    const where = { stage: "RCPT", recipient: address } as const
+    const where = { stage: "RCPT", recipient: address, attempted: true } as const
     const reply = yield* wire.command(command, where)
     if (isPositive(reply)) {
       outcomes.push({ address, error: undefined })
@@ -191,7 +205,7 @@ const recipients = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
 })
 
 const data = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
-  const reply = yield* run.dialogue.session.wire.command({ _tag: "Data" }, { stage: "DATA" })
+  const reply = yield* run.dialogue.session.wire.command({ _tag: "Data" }, { stage: "DATA", attempted: true })
   if (reply.code !== 354) return yield* Effect.fail(refuse(run, reply, { stage: "DATA" }))
 })
 
@@ -201,7 +215,8 @@ const eightBitInStream = (): SmtpError.EMESSAGE =>
   new SmtpError.EMESSAGE({
     command: "DATA",
     field: "message",
-    message: "the stream holds octets above 0x7f, and 8BITMIME was not declared or is not offered by the server; encode it as 7-bit"
+    message:
+      "the stream holds octets above 0x7f, and 8BITMIME was not declared or is not offered by the server; encode it as 7-bit"
   })
 
 /** All of the body but what goes with the terminator; gives that, and the size of the message. */
@@ -217,13 +232,16 @@ const body = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
   const encoder = DotStuffing.makeEncoder()
   const joiner = makeJoiner()
   const encode = (chunk: Uint8Array | string): Uint8Array => encoder.push(joiner.push(chunk))
-  yield* Stream.runForEachArray(source.stream, (chunks) =>
-    Effect.suspend((): Effect.Effect<void, SmtpError.SmtpError> => {
-      const octets = chunks.map(encode)
-      return encoder.hasEightBit && !run.plan.allowsEightBit
-        ? Effect.fail(eightBitInStream())
-        : wire.body(octets, inBody)
-    })).pipe(Effect.raceFirst(wire.failed(inBody)))
+  yield* Stream.runForEachArray(
+    source.stream,
+    (chunks) =>
+      Effect.suspend((): Effect.Effect<void, SmtpError.SmtpError> => {
+        const octets = chunks.map(encode)
+        return encoder.hasEightBit && !run.plan.allowsEightBit
+          ? Effect.fail(eightBitInStream())
+          : wire.body(octets, inBody)
+      })
+  ).pipe(Effect.raceFirst(wire.failed(inBody)))
   const held = encoder.push(joiner.end())
   return { last: [held, encoder.end()], size: encoder.size }
 })
@@ -274,7 +292,10 @@ const settle = (
     const where = { stage: "FINAL", recipient: address } as const
     // A reply that is neither acceptance nor refusal leaves the message in doubt.
     const inDoubt = !SmtpReply.isRefusal(reply)
-    return { address, error: SmtpError.classify({ _tag: "Refused", reply }, { ...where, inDoubt }) as SmtpError.RecipientError }
+    return {
+      address,
+      error: SmtpError.classify({ _tag: "Refused", reply }, { ...where, inDoubt }) as SmtpError.RecipientError
+    }
   })
 }
 
@@ -294,7 +315,9 @@ const deliver = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
   run.isSettled = isWhole && wire.failure === undefined
   if (end.error !== undefined && end.replies.length === 0) return yield* Effect.fail(end.error)
   const outcomes = settle(plain, known, end)
-  return yield* Effect.fromResult(outcome.result(outcomes, end.replies, end.error === undefined, { size, omitted: run.plan.omitted }))
+  return yield* Effect.fromResult(
+    outcome.result(outcomes, end.replies, end.error === undefined, { size, omitted: run.plan.omitted })
+  )
 })
 
 /**

@@ -64,6 +64,7 @@ export class SmtpWire implements SmtpConnector.Listener {
   #drain: Waiter<void> | undefined
   readonly #watchers = new Set<Waiter<never>>()
   #inBody = false
+  #isDecoding = false
   #mustDrain = false
   /** The deadline in force and its name; the idle deadline runs beside it from the last octet. */
   #due = Infinity
@@ -78,7 +79,7 @@ export class SmtpWire implements SmtpConnector.Listener {
     this.#clock = clock
     this.#deadlines = options.deadlines
     this.#transcript = Transcript.make(options.transcript, options.annotations)
-    this.#lastOctet = clock.currentTimeMillisUnsafe()
+    this.#lastOctet = this.#now()
   }
 
   /** Why the wire can no longer be used. */
@@ -93,8 +94,12 @@ export class SmtpWire implements SmtpConnector.Listener {
   readonly onData = (octets: Uint8Array): void => {
     if (this.#failure !== undefined) return
     this.#touch()
+    this.#isDecoding = true
     const decoded = this.#decoder.push(octets, this.#onReply)
     if (Result.isFailure(decoded)) this.fail({ _tag: "Grammar", detail: decoded.failure.detail })
+    this.#isDecoding = false
+    if (this.#failure === undefined) this.#deliver()
+    else this.#announce()
   }
 
   readonly #onReply = (reply: SmtpReply.SmtpReply): void => {
@@ -104,12 +109,22 @@ export class SmtpWire implements SmtpConnector.Listener {
     }
     this.#owed--
     this.#due = Infinity
-    const reader = this.#reader
-    this.#reader = undefined
-    if (reader === undefined) this.#arrived.push(reply)
-    else reader.resume(Effect.succeed(reply))
+    this.#arrived.push(reply)
     // RFC 5321 §3.8: after 421 the server closes; nothing more can be asked of it.
     if (reply.code === 421) this.fail({ _tag: "Unsolicited", reply })
+  }
+
+  /**
+   * Gives a reply to who waits for it. Resuming runs the waiting fiber at once, and it may write the next command:
+   * so all octets at hand are decoded first, and a reply that came before its command is seen as what it is.
+   */
+  #deliver(): void {
+    const reader = this.#reader
+    if (reader === undefined) return
+    const reply = this.#arrived.shift()
+    if (reply === undefined) return
+    this.#reader = undefined
+    reader.resume(Effect.succeed(reply))
   }
 
   readonly onDrain = (): void => {
@@ -127,22 +142,32 @@ export class SmtpWire implements SmtpConnector.Listener {
     if (this.#failure !== undefined) return
     this.#failure = failure
     this.#duplex.destroy()
+    if (!this.#isDecoding) this.#announce()
+  }
+
+  #announce(): void {
+    this.#deliver()
     const waiters = [this.#reader, this.#drain, ...this.#watchers]
     this.#reader = this.#drain = undefined
     this.#watchers.clear()
-    for (const waiter of waiters) waiter?.resume(Effect.fail(SmtpError.classify(failure, waiter.where)))
+    for (const waiter of waiters) waiter?.resume(Effect.fail(SmtpError.classify(this.#failure!, waiter.where)))
     this.#poke()
   }
 
+  /** Milliseconds of the clock that no adjustment of the wall clock moves. */
+  #now(): number {
+    return Number(this.#clock.monotonicTimeNanosUnsafe()) / 1e6
+  }
+
   #touch(): void {
-    this.#lastOctet = this.#clock.currentTimeMillisUnsafe()
+    this.#lastOctet = this.#now()
   }
 
   /** Puts a deadline in force, counted from now; it replaces the one before. */
   arm(timeout: SmtpError.TimeoutName, hint?: string): void {
     this.#timeout = timeout
     this.#hint = hint
-    this.#due = this.#clock.currentTimeMillisUnsafe() + this.#deadlines[timeout]
+    this.#due = this.#now() + this.#deadlines[timeout]
     if (this.#due < this.#wakeAt) this.#poke()
   }
 
@@ -187,8 +212,8 @@ export class SmtpWire implements SmtpConnector.Listener {
     function*(this: SmtpWire, command: SmtpCommand.SmtpCommand, where: Where) {
       const octets = SmtpCommand.encode(command)
       if (Result.isFailure(octets)) return yield* Effect.die(octets.failure)
-      yield* this.#transcript.client(command)
       const attempted = this.#failure === undefined
+      if (attempted && this.#transcript.isOn) yield* this.#transcript.client(command)
       this.hand([octets.success], 1, where.stage === "QUIT" ? "quit" : "command")
       return yield* this.receive(attempted ? where : { ...where, attempted: where.attempted ?? false })
     }.bind(this)
@@ -305,7 +330,7 @@ export class SmtpWire implements SmtpConnector.Listener {
   /** The one fiber that watches the deadlines: it sleeps until the next may be due, and looks. */
   readonly watch: Effect.Effect<void> = Effect.gen({ self: this }, function*() {
     while (this.#failure === undefined) {
-      const now = this.#clock.currentTimeMillisUnsafe()
+      const now = this.#now()
       const due = this.#nextDue()
       if (due <= now) return this.#expire()
       this.#wakeAt = due
@@ -323,7 +348,7 @@ export class SmtpWire implements SmtpConnector.Listener {
   })
 
   #expire(): void {
-    const isOurs = this.#due <= this.#clock.currentTimeMillisUnsafe()
+    const isOurs = this.#due <= this.#now()
     this.fail({ _tag: "Deadline", timeout: isOurs ? this.#timeout : "idle", hint: isOurs ? this.#hint : undefined })
   }
 }

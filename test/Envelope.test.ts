@@ -164,7 +164,9 @@ describe("mailboxes", () => {
     ["a percent escape", "a@é%2eexample"],
     ["a full-width solidus", "a@é\uff0f.example"],
     ["a port", "a@é.example:25"],
-    ["a userinfo", "a@é@evil.example"],
+    ["a userinfo", "a@good@é.example"],
+    ["a path", "a@é.example/x"],
+    ["a query", "a@é.example?x"],
     ["an empty label", "a@é..example"],
     ["a final dot", "a@é.example."],
     ["a broken A-label", "a@é.xn--a-ä"],
@@ -184,6 +186,7 @@ describe("mailboxes", () => {
     assert.include(problemOf(`"${"l ".repeat(32)}"@example.com`), "66 octets")
     assert.strictEqual(pathOf(`${"l".repeat(62)}@${label}.${label}.${label}`).length, 254)
     assert.include(problemOf(`${"l".repeat(63)}@${label}.${label}.${label}`), "255 octets; 254 are allowed")
+    assert.include(problemOf(`a@${label}d`), "bad domain")
     assert.include(problemOf(`a@${label}d.example`), "bad domain")
     assert.include(problemOf(`a@${label}.${label}.${label}.${label}.d`), "bad domain")
     assert.include(problemOf(`a@${"ü".repeat(60)}.example`), "bad domain")

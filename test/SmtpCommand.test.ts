@@ -162,7 +162,7 @@ describe("encode", () => {
     ["parameters.notify", { _tag: "Rcpt", to: "b@y", parameters: { notify: "NEVER" } }],
     ["parameters.notify", { _tag: "Rcpt", to: "b@y", parameters: { notify: ["success"] } }],
     ["parameters.notify", { _tag: "Rcpt", to: "b@y", parameters: { notify: [text] } }],
-    ["parameters.notify", { _tag: "Rcpt", to: "b@y", parameters: { notify: Array(2) } }],
+    ["parameters.notify", { _tag: "Rcpt", to: "b@y", parameters: { notify: Array(1) } }],
     ["parameters.orcpt", { _tag: "Rcpt", to: "b@y", parameters: { orcpt: "rfc822;b@y" } }],
     ["parameters.orcpt", { _tag: "Rcpt", to: "b@y", parameters: { orcpt: null } }],
     ["parameters.orcpt", { _tag: "Rcpt", to: "b@y", parameters: { orcpt: { type: text, address: "b@y" } } }],

@@ -63,8 +63,8 @@ describe("the examples", () => {
 
 describe("the exports", () => {
   it("each have a sentence, a category and a version", () => {
-    const files = [...sources].filter(([path]) => !isPrivate(path) && path !== "index.ts")
-    const found = files.flatMap(([path, text]) => undocumented(path, text))
+    const files = [...sources.keys()].filter((path) => !isPrivate(path) && path !== "index.ts")
+    const found = files.flatMap((path) => undocumented(sources, path))
     assert.deepStrictEqual(render(found), [])
   })
 })
@@ -101,7 +101,7 @@ describe("reading the documentation", () => {
 
   const header = "/**\n * What it is.\n *\n * @since 0.1.0\n */\n"
   const doc = "/** Adds one. @category math @since 0.1.0 */\n"
-  const saidOf = (text: string) => undocumented("A.ts", text).map((violation) => violation.message)
+  const saidOf = (text: string) => undocumented(new Map([["A.ts", text]]), "A.ts").map((violation) => violation.message)
 
   it("is content with documented values, overloads, and types without words", () => {
     const text = `${header}${doc}export const a = 1\n${doc}export function b(): void\nexport function b(x?: 1) {}\n` +
@@ -122,6 +122,16 @@ describe("reading the documentation", () => {
       "f lacks @category"
     ])
     assert.deepStrictEqual(saidOf(`${header}\n/** Adds one. @category x */\nexport { a as b }`), ["b lacks @since"])
-    assert.deepStrictEqual(saidOf(`${header}export * from "./x.ts"`), ["* lacks @category"])
+    assert.deepStrictEqual(saidOf(`${header}export * from "./x.ts"`), ["* lacks a sentence, @category, @since"])
+  })
+
+  it("takes the words of a re-exported value from where it is declared", () => {
+    const files = new Map([
+      ["testing/A.ts", `${header}import { d } from "./b.ts"\nexport { a, b as c } from "./b.ts"\nexport { d }`],
+      ["testing/b.ts", `${header}${doc}export const a = 1\nexport const b = 2\n${doc}export const d = 3`]
+    ])
+    assert.deepStrictEqual(undocumented(files, "testing/A.ts").map((violation) => violation.message), [
+      "c lacks a sentence, @category, @since"
+    ])
   })
 })

@@ -11,12 +11,22 @@ import * as SmtpError from "../SmtpError.ts"
 import * as SmtpReply from "../SmtpReply.ts"
 
 const expired = (known: SmtpError.Outcome["Service"] | undefined): SmtpError.ETIMEDOUT => {
-  const base = { command: "API", timeout: "total", inDoubt: known?.inDoubt ?? false, handedOver: known !== undefined } as const
+  const base = {
+    command: "API",
+    timeout: "total",
+    inDoubt: known?.inDoubt ?? false,
+    handedOver: known !== undefined
+  } as const
   const reply = known?.reply
   if (reply === undefined) return new SmtpError.ETIMEDOUT({ ...base, message: "the total deadline passed" })
   const message = `the total deadline passed, and then the server answered ${SmtpReply.render(reply)}`
   // Accepted after all: trying again would send it twice.
-  return new SmtpError.ETIMEDOUT({ ...base, reply, message, ...(SmtpReply.isRefusal(reply) ? {} : { temporary: false }) })
+  return new SmtpError.ETIMEDOUT({
+    ...base,
+    reply,
+    message,
+    ...(SmtpReply.isRefusal(reply) ? {} : { temporary: false })
+  })
 }
 
 export const withTotal = <A, E, R>(

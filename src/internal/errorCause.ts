@@ -9,7 +9,8 @@ import * as SchemaTransformation from "effect/SchemaTransformation"
 const kept = ["name", "message", "code", "errno", "syscall", "address", "port", "reason", "library"] as const
 
 const encode = (cause: unknown): Schema.Json => {
-  if (!(cause instanceof Error)) return String(cause)
+  // Not instanceof: an Error of another realm (node:vm, test runners) is none of ours.
+  if (typeof cause !== "object" || cause === null) return String(cause)
   const json: Record<string, string | number> = {}
   for (const key of kept) {
     const value = (cause as unknown as Record<string, unknown>)[key]

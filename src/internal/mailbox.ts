@@ -63,7 +63,8 @@ const ldh = /^[a-z\d_](?:[a-z\d_-]*[a-z\d_])?(?:\.[a-z\d_](?:[a-z\d_-]*[a-z\d_])
 const longLabel = /[^.]{64}/
 
 /** Labels of letters, digits, hyphens and underscores, 63 octets each: a host name as ASCII. */
-export const isHostName = (text: string): boolean => text.length <= maxDomain && ldh.test(text) && !longLabel.test(text)
+export const isHostName = (text: string): boolean =>
+  text.length <= maxDomain && ldh.test(text) && (text.length < 64 || !longLabel.test(text))
 
 const ipv4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/
 const ipv6Group = /^[\da-f]{1,4}$/i

@@ -30,7 +30,8 @@ export const fromMessage = <E, R>(message: Message<E, R>): Result.Result<Source<
   if (Stream.isStream(message)) return Result.succeed({ _tag: "Stream", stream: message })
   return Result.fail(
     new SmtpError.EMESSAGE({
-      message: "message: expected a string, a Uint8Array or a Stream of them; for a Node stream use NodeMessage.fromReadable",
+      message:
+        "message: expected a string, a Uint8Array or a Stream of them; for a Node stream use NodeMessage.fromReadable",
       command: "API",
       attempted: false,
       field: "message"
@@ -49,7 +50,10 @@ export const slices = (octets: Uint8Array): Array<Uint8Array> => {
 }
 
 /** Chunks of text and octets as octets; a surrogate pair may be split between two strings. */
-export const makeJoiner = (): { readonly push: (chunk: Uint8Array | string) => Uint8Array; readonly end: () => Uint8Array } => {
+export const makeJoiner = (): {
+  readonly push: (chunk: Uint8Array | string) => Uint8Array
+  readonly end: () => Uint8Array
+} => {
   const encoder = new TextEncoder()
   let held = ""
   const release = (): string => {

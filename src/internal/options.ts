@@ -121,16 +121,37 @@ const defaults: { readonly [K in keyof Required<Timeouts>]: Duration.Input } = {
   total: Duration.infinity
 }
 
-const refuse = (field: string, message: string): SmtpError.ECONFIG =>
-  new SmtpError.ECONFIG({ message: `options.${field}: ${message}`, command: "API", field: `options.${field}`, attempted: false })
+const refuse = (key: string, message: string): SmtpError.ECONFIG => {
+  const field = key === "" ? "options" : `options.${key}`
+  return new SmtpError.ECONFIG({ message: `${field}: ${message}`, command: "API", field, attempted: false })
+}
 
 const oneOf = <A>(field: string, value: unknown, allowed: ReadonlyArray<A>): SmtpError.ECONFIG | undefined =>
   value === undefined || allowed.includes(value as A)
     ? undefined
     : refuse(field, `expected one of ${allowed.map((a) => JSON.stringify(a)).join(", ")}`)
 
+const isName = (value: unknown): boolean => typeof value === "string" && value !== ""
+
 const aString = (field: string, value: unknown): SmtpError.ECONFIG | undefined =>
-  value === undefined || (typeof value === "string" && value !== "") ? undefined : refuse(field, "expected a non-empty string")
+  value === undefined || isName(value) ? undefined : refuse(field, "expected a non-empty string")
+
+const isRecord = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value)
+
+const aRecord = (field: string, value: unknown): SmtpError.ECONFIG | undefined =>
+  value === undefined || isRecord(value) ? undefined : refuse(field, "expected an object")
+
+const credentials: ReadonlyArray<unknown> = ["Password", "OAuth2", "External", "Custom"] satisfies ReadonlyArray<
+  Credentials["_tag"]
+>
+
+/** TypeScript holds callers to the shape; a caller in JavaScript may come from a client with other options. */
+const checkAuth = (auth: Credentials | undefined): SmtpError.ECONFIG | undefined =>
+  auth === undefined || (isRecord(auth) && credentials.includes(auth._tag))
+    ? undefined
+    : refuse("auth", "expected credentials, e.g. Sasl.password({ username, password: Redacted.make(secret) })")
+
+const areNames = (value: unknown): boolean => Array.isArray(value) && value.length > 0 && value.every(isName)
 
 const strings = ["host", "path", "servername", "name", "localAddress", "minimumMechanism"] as const
 
@@ -142,14 +163,20 @@ const checkShapes = (o: Options): SmtpError.ECONFIG | undefined => {
   if (o.port !== undefined && !(Number.isInteger(o.port) && o.port > 0 && o.port < 65_536)) {
     return refuse("port", "expected a whole number from 1 to 65535")
   }
-  if (o.mechanisms !== undefined && !(Array.isArray(o.mechanisms) && o.mechanisms.length > 0)) {
-    return refuse("mechanisms", "expected a non-empty array of SASL mechanism names; leave it out to allow what is offered")
+  if (o.mechanisms !== undefined && !areNames(o.mechanisms)) {
+    return refuse(
+      "mechanisms",
+      "expected a non-empty array of SASL mechanism names; leave it out to allow what is offered"
+    )
   }
   return oneOf("tls", o.tls, ["implicit", "starttls", "opportunistic", "off"]) ??
     oneOf("family", o.family, [4, 6]) ??
     oneOf("protocol", o.protocol, ["smtp", "lmtp"]) ??
     oneOf("allowInsecureAuth", o.allowInsecureAuth, [true, false]) ??
-    oneOf("transcript", o.transcript, ["off", "commands", "full"])
+    oneOf("transcript", o.transcript, ["off", "commands", "full"]) ??
+    aRecord("tlsOptions", o.tlsOptions) ??
+    aRecord("timeouts", o.timeouts) ??
+    checkAuth(o.auth)
 }
 
 const checkName = (name: string | undefined): SmtpError.ECONFIG | undefined => {
@@ -171,7 +198,10 @@ const checkContradictions = (o: Options, tls: TlsMode): SmtpError.ECONFIG | unde
     return refuse("tlsOptions", `they have no effect with tls: "off"; remove them, or choose tls: "starttls"`)
   }
   if (o.auth !== undefined && o.path === undefined && tls === "off" && o.allowInsecureAuth !== true) {
-    return refuse("auth", `no credential leaves without verified TLS; choose tls: "starttls", or set allowInsecureAuth: true`)
+    return refuse(
+      "auth",
+      `no credential leaves without verified TLS; choose tls: "starttls", or set allowInsecureAuth: true`
+    )
   }
   return undefined
 }
@@ -181,7 +211,9 @@ const resolveTimeouts = (timeouts: Timeouts = {}): Result.Result<Deadlines, Smtp
   for (const key of Object.keys(defaults) as ReadonlyArray<keyof Timeouts>) {
     const duration = Duration.fromInput(timeouts[key] ?? defaults[key])
     if (duration._tag === "None" || !(Duration.toMillis(duration.value) > 0)) {
-      return Result.fail(refuse(`timeouts.${key}`, "expected a positive duration, e.g. \"30 seconds\"; Duration.infinity turns it off"))
+      return Result.fail(
+        refuse(`timeouts.${key}`, "expected a positive duration, e.g. \"30 seconds\"; Duration.infinity turns it off")
+      )
     }
     deadlines[key] = Duration.toMillis(duration.value)
   }
@@ -195,6 +227,7 @@ const defaultTls = (o: Options, port: number): TlsMode =>
 
 /** Checks the options and puts the defaults in place; pure, so a mistake is known before anything is dialled. */
 export const resolve = (o: Options): Result.Result<Resolved, SmtpError.ECONFIG> => {
+  if (!isRecord(o)) return Result.fail(refuse("", "expected an object, e.g. { host: \"mx.example.com\" }"))
   const port = o.port ?? defaultPort(o)
   const tls = o.tls ?? defaultTls(o, port)
   const wrong = checkShapes(o) ?? checkName(o.name) ?? checkContradictions(o, tls)

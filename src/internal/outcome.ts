@@ -45,13 +45,16 @@ const merged = (outcomes: ReadonlyArray<Outcome>) => {
   }
 }
 
-const shown = (reply: SmtpReply.SmtpReply | undefined): string => reply === undefined ? "" : `: ${SmtpReply.render(reply)}`
+const shown = (reply: SmtpReply.SmtpReply | undefined): string =>
+  reply === undefined ? "" : `: ${SmtpReply.render(reply)}`
 
 /** Every recipient, or one too many for `requireAllRecipients`, was refused at RCPT. */
 export const refusedRecipients = (outcomes: ReadonlyArray<Outcome>): SmtpError.EENVELOPE => {
   const all = merged(outcomes)
   const count = all.rejectedErrors.length
-  const who = count === outcomes.length ? "every recipient was refused" : `${count} of ${outcomes.length} recipients were refused`
+  const who = count === outcomes.length
+    ? "every recipient was refused"
+    : `${count} of ${outcomes.length} recipients were refused`
   return new SmtpError.EENVELOPE({ ...all, command: "RCPT TO", message: `RCPT TO: ${who}${shown(all.reply)}` })
 }
 
@@ -93,7 +96,10 @@ export const result = (
 }
 
 /** One final reply decides by itself (SMTP); several, or some that are missing, decide together (LMTP). */
-const failure = (outcomes: ReadonlyArray<Outcome>, replies: ReadonlyArray<SmtpReply.SmtpReply>): SmtpError.SendError => {
+const failure = (
+  outcomes: ReadonlyArray<Outcome>,
+  replies: ReadonlyArray<SmtpReply.SmtpReply>
+): SmtpError.SendError => {
   const all = merged(outcomes)
   const [reply] = replies
   if (replies.length === 1 && reply !== undefined) {

@@ -17,7 +17,7 @@ const hex = (character: string): string => character.codePointAt(0)!.toString(16
 /** A character as "U+000A". */
 export const codePoint = (character: string): string => `U+${hex(character).padStart(4, "0")}`
 
-/** Only ASCII, controls aside. */
+/** Whether every character is below U+0080. */
 export const isAscii = (text: string): boolean => !/[^\0-\x7f]/.test(text)
 
 /** xtext of printable ASCII: all but "!" to "~" without "+" and "=" becomes "+HH". */

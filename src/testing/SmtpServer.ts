@@ -72,10 +72,10 @@ const refused = (target: Target): ESOCKET =>
     cause: Memory.errno("ECONNREFUSED", "connect")
   })
 
+/** The faults of the n-th dialling; here `connection` and `occurrence` both count those. */
 const dialling = (script: Resolved, attempt: number): ReadonlyArray<Fault> =>
-  script.faults.filter((placed) =>
-    placed.step === "connect" && (placed.connection ?? attempt) === attempt &&
-    (placed.connection !== undefined || placed.occurrence === attempt || placed.occurrence === "every")
+  script.faults.filter(({ connection, occurrence, step }) =>
+    step === "connect" && (occurrence === "every" || (connection ?? occurrence) === attempt)
   ).map((placed) => placed.fault)
 
 const make = Effect.fnUntraced(function*(script: Resolved) {
@@ -87,8 +87,8 @@ const make = Effect.fnUntraced(function*(script: Resolved) {
     attempts++
     for (const fault of dialling(script, attempts)) {
       if (fault._tag === "Delay") yield* Effect.sleep(fault.duration)
-      if (fault._tag === "Silence" || fault._tag === "Stall") yield* Effect.never
-      if (fault._tag === "Reset" || fault._tag === "Drop") yield* Effect.fail(refused(target))
+      if (fault._tag === "Silence" || fault._tag === "Stall") return yield* Effect.never
+      if (fault._tag === "Reset" || fault._tag === "Drop") return yield* refused(target)
     }
   })
 

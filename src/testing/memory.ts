@@ -133,11 +133,7 @@ export class MemoryConnection {
       listen: (listener) => this.listen(listener),
       write: (chunks) => this.write(chunks),
       upgrade: (tls) => this.handshake(tls),
-      end: () => {
-        if (!this.isClientOver) this.offer({ _tag: "End" })
-        this.isClientOver = true
-        this.listener = undefined
-      },
+      end: () => this.destroy(),
       destroy: () => this.destroy()
     }
   }
@@ -151,13 +147,14 @@ export class MemoryConnection {
     return octets
   }
 
-  private readonly read: Effect.Effect<Uint8Array | undefined> = Effect.suspend(() =>
-    this.ended !== undefined ? Effect.succeed(undefined) : Effect.map(Queue.take(this.queue), (item) => {
+  private readonly read: Effect.Effect<Uint8Array | undefined> = Effect.suspend(() => {
+    if (this.ended !== undefined) return Effect.undefined
+    return Effect.map(Queue.take(this.queue), (item) => {
       if (item._tag === "Octets") return this.took(item.octets)
       if (item._tag === "Hello") this.failUpgrade(plainSpoken())
       return undefined
     })
-  )
+  })
 
   /** Octets to the client: to its listener, or held until there is one. In the middle of a handshake they break it. */
   private deliver(octets: Uint8Array): void {

@@ -98,18 +98,17 @@ const finalPlans = (
 ): ReadonlyArray<Plan & { readonly answer: Answer }> => {
   const { conversation, script } = session
   const { recipients } = transaction
-  const isLmtp = script.protocol === "lmtp" && recipients.length > 0
+  const byDefault = () =>
+    recipients.length === 0
+      ? session.say(554, "5.5.1", "no valid recipients")
+      : sink.isOverLimit
+      ? session.say(552, "5.3.4", "the message is too large")
+      : session.say(250, "2.0.0", `queued as ${session.recorder.messages.length + 1}`)
   const plan = (recipient: Mail.Address | undefined) => {
-    const byDefault = () =>
-      recipients.length === 0
-        ? session.say(554, "5.5.1", "no valid recipients")
-        : sink.isOverLimit
-        ? session.say(552, "5.3.4", "the message is too large")
-        : session.say(250, "2.0.0", `queued as ${session.recorder.messages.length + 1}`)
     const command = { verb: message.via, argument: "", line: message.via, recipient: recipient?.path, message }
     return conversation.plan(steps, () => session.answer("message", command, byDefault))
   }
-  return isLmtp ? recipients.map(plan) : [plan(undefined)]
+  return script.protocol === "lmtp" && recipients.length > 0 ? recipients.map(plan) : [plan(undefined)]
 }
 
 /** What comes unsolicited after a message: at once, or after a delay in which the client said nothing. */

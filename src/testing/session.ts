@@ -50,7 +50,7 @@ const hello = (session: Session, command: Command, verb: "ehlo" | "lhlo" | "helo
 
 const quit = Effect.fnUntraced(function*(session: Session, command: Command): Effect.fn.Return<void, Over> {
   const answer = yield* session.reply(["quit"], () => session.answer("quit", command, () => session.usual("quit")))
-  if (isPositive(answer)) yield* session.conversation.stop("Drop")
+  if (isPositive(answer)) return yield* session.conversation.stop("Drop")
 })
 
 /** The commands that change nothing. */

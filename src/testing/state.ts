@@ -135,7 +135,7 @@ export class Session implements Peer {
     const isMessageEnd = behind === "message" || behind === "bdat"
     switch (step) {
       case "auth":
-        return Script.mechanisms(this.script, this.secure).length > 0 && /^ehlo/.test(behind)
+        return Script.mechanisms(this.script, this.secure).length > 0 && behind.startsWith("ehlo")
       case "mail":
         return this.isReadyAt(behind) || behind === "message" || behind === "rset"
       case "rset":
@@ -154,9 +154,9 @@ export class Session implements Peer {
   /** Whether the reply to `behind` is the last before the client may send mail. */
   private isReadyAt(behind: Step): boolean {
     if (this.script.requireAuth || this.script.accounts !== undefined) {
-      return /^auth/.test(behind) && this.username !== undefined
+      return behind.startsWith("auth") && this.username !== undefined
     }
-    return /^ehlo/.test(behind) && (this.secure || !this.script.extensions.startTls)
+    return behind.startsWith("ehlo") && (this.secure || !this.script.extensions.startTls)
   }
 }
 

@@ -16,7 +16,7 @@ import * as NodeConnector from "../../src/node/NodeConnector.ts"
 import { type Endpoint, SmtpConnector, type Target } from "../../src/SmtpConnector.ts"
 import * as SmtpError from "../../src/SmtpError.ts"
 import * as certificates from "./certificates.ts"
-import { bytes, listen, local, open, record, until } from "./loopback.ts"
+import { bytes, listen, local, open, record, Recorder, until, watch } from "./loopback.ts"
 
 const zone = Dns.layerStatic({
   hosts: {
@@ -263,17 +263,24 @@ describe("connect", () => {
     Effect.gen(function*() {
       const { port, sockets } = yield* listen(createServer())
       const socket = new Socket()
+      const isClosed = watch(socket)
+      const recorder = new Recorder()
       yield* Effect.scoped(
         Effect.gen(function*() {
-          record(yield* open(local(port)))
+          const duplex = yield* open(local(port))
+          duplex.listen(recorder)
           yield* until(() => sockets.length === 1)
           assert.strictEqual(socket.destroyed, false)
+          assert.strictEqual(socket.listenerCount("connect"), 0)
         })
       ).pipe(Effect.provide(NodeConnector.fromSocket(socket)))
       assert.strictEqual(socket.destroyed, true)
       const [peer] = sockets
-      yield* until(() => peer?.destroyed === true)
-      for (const event of ["data", "drain", "connect"]) assert.strictEqual(socket.listenerCount(event), 0, event)
+      yield* until(() => peer?.destroyed === true && isClosed())
+      assert.deepStrictEqual(recorder.ends, [])
+      for (const event of ["data", "drain", "connect", "close"]) {
+        assert.strictEqual(socket.listenerCount(event), 0, event)
+      }
       assert.strictEqual(socket.timeout ?? 0, 0)
     }))
 })
@@ -309,6 +316,31 @@ describe("fromSocket", () => {
       const error = yield* Fiber.join(fiber)
       assert.strictEqual(error._tag, "ESOCKET")
       assert.strictEqual(error.message, "CONN: cannot connect to 127.0.0.1:25: the socket was closed")
+    }))
+
+  it.effect("hears every error of a socket that did not connect, and frees it", () =>
+    Effect.gen(function*() {
+      const socket = new Stuck()
+      const connecting = Effect.scoped(open(local(25))).pipe(Effect.provide(NodeConnector.fromSocket(socket)))
+      const fiber = yield* Effect.forkChild(Effect.flip(connecting))
+      yield* Deferred.await(socket.asked)
+      socket.emit("error", new Error("first"))
+      assert.strictEqual((yield* Fiber.join(fiber))._tag, "ESOCKET")
+      socket.emit("error", new Error("second"))
+      assert.strictEqual(socket.destroyed, true)
+    }))
+
+  it.effect("sends small writes at once", () =>
+    Effect.gen(function*() {
+      const { port } = yield* listen(createServer())
+      const wishes: Array<boolean | undefined> = []
+      const socket = new Socket()
+      socket.setNoDelay = (noDelay) => {
+        wishes.push(noDelay)
+        return socket
+      }
+      yield* open(local(port)).pipe(Effect.provide(NodeConnector.fromSocket(socket)))
+      assert.deepStrictEqual(wishes, [true])
     }))
 
   it.effect("serves one connection, to the first address", () =>

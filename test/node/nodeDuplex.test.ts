@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { createServer, type Server, Socket } from "node:net"
+import { Duplex } from "node:stream"
 import * as tls from "node:tls"
 import { codeOf } from "../../src/internal/errorCause.ts"
 import * as NodeConnector from "../../src/node/NodeConnector.ts"
@@ -59,12 +60,21 @@ describe("the duplex", () => {
 
   it.effect("writes chunks in order, in one piece", () =>
     Effect.gen(function*() {
-      const { duplex, peer } = yield* pair()
-      const heard: Array<string> = []
-      peer.on("data", (octets) => heard.push(octets.toString()))
+      const pieces: Array<string> = []
+      const stream = new Duplex({
+        read: () => {},
+        writev: (chunks, done) => {
+          pieces.push(chunks.map(({ chunk }) => String(chunk)).join(""))
+          done()
+        }
+      })
+      const endpoint = { host: "ignored", port: 25 }
+      const duplex = yield* open(endpoint).pipe(
+        Effect.provide(NodeConnector.fromConnection(stream, { secured: true }))
+      )
       assert.strictEqual(duplex.write([bytes("MAIL"), bytes(" FROM"), bytes(":<>\r\n")]), true)
-      yield* until(() => heard.length > 0)
-      assert.deepStrictEqual(heard, ["MAIL FROM:<>\r\n"])
+      assert.deepStrictEqual(pieces, ["MAIL FROM:<>\r\n"])
+      assert.strictEqual(duplex.write([]), true)
     }))
 
   it.effect("answers false when the peer reads slowly, and reports the drain", () =>
@@ -140,11 +150,22 @@ describe("the duplex", () => {
       duplex.end()
       duplex.write([bytes("NOOP\r\n")])
       peer.write("221 bye\r\n")
+      assert.strictEqual(raw.errored, null)
       yield* until(() => isClosed() && isPeerClosed())
       assert.strictEqual(heard, "QUIT\r\n")
       duplex.listen(recorder)
       assert.deepStrictEqual([recorder.text, recorder.ends], ["", []])
       assert.isTrue(isQuiet(raw))
+    }))
+
+  it.effect("end lets the stream close although nobody reads what still comes", () =>
+    Effect.gen(function*() {
+      const { duplex, isClosed, peer, raw } = yield* pair()
+      peer.end("220 hi\r\n")
+      yield* until(() => raw.readableLength > 0)
+      duplex.end()
+      yield* until(isClosed)
+      assert.strictEqual(raw.errored, null)
     }))
 
   it.effect("destroy frees the socket, is silent, and hears every later error", () =>
@@ -156,6 +177,7 @@ describe("the duplex", () => {
       duplex.end()
       duplex.listen(new Recorder())
       assert.strictEqual(raw.destroyed, true)
+      assert.isTrue(isQuiet(raw))
       assert.strictEqual(duplex.write([bytes("x")]), true)
       raw.emit("error", new Error("late"))
       yield* until(() => isClosed() && isPeerClosed())
@@ -223,6 +245,17 @@ describe("the duplex over TLS", () => {
       assert.strictEqual(raw.destroyed, true)
       assert.strictEqual(recorder.text, "220 go ahead\r\n")
       assert.deepStrictEqual(recorder.ends, [])
+    }))
+
+  it.effect("reports the end of the encrypted stream once, and not that of the one below", () =>
+    Effect.gen(function*() {
+      const server = tls.createServer(certificates.good, (socket) => socket.on("error", () => {}).end("221 bye\r\n"))
+      const { duplex, isClosed } = yield* pair(server)
+      const recorder = record(duplex)
+      yield* duplex.upgrade({ servername: "mx.test", verify: true, options: { ca: certificates.ca.cert } })
+      yield* until(isClosed)
+      assert.strictEqual(recorder.text, "221 bye\r\n")
+      assert.deepStrictEqual(recorder.ends, [{ _tag: "Closed" }])
     }))
 
   it.effect("frees both layers, which hear every later error", () =>

@@ -6,7 +6,7 @@ import { createPrivateKey, X509Certificate } from "node:crypto"
 import { createServer, type Server, Socket } from "node:net"
 import * as tls from "node:tls"
 import { codeOf } from "../../src/internal/errorCause.ts"
-import type { CertificateAndKey } from "../../src/node/certificate.ts"
+import { type CertificateAndKey, makeCertificate } from "../../src/node/certificate.ts"
 import * as NodeConnector from "../../src/node/NodeConnector.ts"
 import type { TlsOptions, TlsUpgrade } from "../../src/SmtpConnector.ts"
 import * as SmtpError from "../../src/SmtpError.ts"
@@ -209,6 +209,30 @@ describe("a certificate that does not verify", () => {
         open(local(port)).pipe(Effect.flatMap((duplex) => duplex.upgrade(tls)), Effect.provide(NodeConnector.layer))
       assert.strictEqual((yield* upgrade(expecting("mx.test", trusting, false))).authorized, false)
       assert.strictEqual((yield* Effect.flip(upgrade(expecting("mx.test"))))._tag, "ETLS")
+    }))
+})
+
+describe("a server without a certificate, or without names in it", () => {
+  const ciphers = "AECDH-AES128-SHA@SECLEVEL=0"
+  const options: TlsOptions = { ...trusting, ciphers, maxVersion: "TLSv1.2" }
+  const anonymous = () => tls.createServer({ ciphers, maxVersion: "TLSv1.2" }, (socket) => socket.on("error", () => {}))
+
+  it.effect("does not verify", () =>
+    Effect.gen(function*() {
+      const error = yield* refusal(anonymous(), expecting("mx.test", options))
+      assert.deepStrictEqual(facts(error).slice(0, 4), ["ETLS", "CONN", undefined, false])
+      const nameless = makeCertificate({ commonName: "other.test", issuer: certificates.ca })
+      const unnamed = yield* refusal(secure(nameless), expecting("mx.test"))
+      assert.strictEqual(codeOf(unnamed.cause), "ERR_TLS_CERT_ALTNAME_INVALID")
+    }))
+
+  it.effect("is reported as such without verification", () =>
+    Effect.gen(function*() {
+      const { info } = yield* implicit(anonymous(), expecting("mx.test", options, false))
+      assert.deepStrictEqual([info.authorized, info.peerCertificate], [false, undefined])
+      const nameless = makeCertificate({ commonName: "other.test", issuer: certificates.ca })
+      const unnamed = yield* implicit(secure(nameless), expecting("mx.test", trusting, false))
+      assert.strictEqual(unnamed.info.peerCertificate?.subjectAltName, "")
     }))
 })
 

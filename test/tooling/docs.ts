@@ -1,7 +1,8 @@
 /**
  * Reading the documentation: the examples in JSDoc and Markdown, and the exports that lack words.
  */
-import { child, childrenOf, lineAt, nameOf, type Node, parse, type Violation } from "./source.ts"
+import { posix } from "node:path"
+import { child, childrenOf, lineAt, nameOf, type Node, parse, type Sources, type Violation } from "./source.ts"
 
 /** One ```ts block. */
 export interface Example {
@@ -65,9 +66,11 @@ export const fromMarkdown = (file: string, text: string): ReadonlyArray<Example>
 /** The example as a module whose lines have the numbers that they have in its file. */
 export const toModule = (example: Example): string => `${"\n".repeat(example.line)}${example.code}\n`
 
+/** The JSDoc right before an offset; the comment that begins the file is the module's. */
 const jsdocBefore = (text: string, offset: number): string => {
   const before = text.slice(0, offset).trimEnd()
-  return before.endsWith("*/") ? before.slice(Math.max(0, before.lastIndexOf("/**"))) : ""
+  const start = before.lastIndexOf("/**")
+  return before.endsWith("*/") && start > 0 ? before.slice(start) : ""
 }
 
 const lacks = (jsdoc: string, needsCategory: boolean): ReadonlyArray<string> => {
@@ -80,10 +83,17 @@ const lacks = (jsdoc: string, needsCategory: boolean): ReadonlyArray<string> => 
   ]
 }
 
+interface Origin {
+  readonly specifier: string
+  readonly name: string
+}
+
 interface Value {
   readonly name: string
   readonly jsdoc: string
   readonly start: number
+  /** Where a re-exported value comes from: the words may stand there. */
+  readonly origin?: Origin | undefined
 }
 
 const namesOf = (declaration: Node): ReadonlyArray<string> => {
@@ -103,17 +113,52 @@ const valuesOf = (text: string, node: Node): ReadonlyArray<Value> => {
   if (node.type === "ExportAllDeclaration") {
     return [{ name: nameOf(child(node, "exported")) ?? "*", jsdoc, start: node.start }]
   }
-  return childrenOf(node).filter((one) => one.type === "ExportSpecifier" && one["exportKind"] !== "type").map((
-    one
-  ) => ({
+  const specifier = nameOf(child(node, "source"))
+  const specifiers = childrenOf(node).filter((one) => one.type === "ExportSpecifier" && one["exportKind"] !== "type")
+  return specifiers.map((one) => ({
     name: nameOf(child(one, "exported")) ?? "(unnamed)",
     jsdoc: jsdocBefore(text, one.start) || jsdoc,
-    start: one.start
+    start: one.start,
+    origin: specifier === undefined ? undefined : { specifier, name: nameOf(child(one, "local")) ?? "(unnamed)" }
   }))
 }
 
-/** The exported values of a file that lack a sentence, a category or a version, and a missing module header. */
-export const undocumented = (file: string, text: string): ReadonlyArray<Violation> => {
+/** Where the imported names of a file come from. */
+const importsOf = (body: ReadonlyArray<Node>): ReadonlyMap<string, Origin> => {
+  const statements = body.filter((node) => node.type === "ImportDeclaration")
+  return new Map(
+    statements.flatMap((node) =>
+      childrenOf(node).filter((one) => one.type === "ImportSpecifier").map((one) => {
+        const origin = { specifier: nameOf(child(node, "source")) ?? "", name: nameOf(child(one, "imported")) ?? "" }
+        return [nameOf(child(one, "local")) ?? "", origin] as const
+      })
+    )
+  )
+}
+
+const exportsOf = (file: string, text: string): ReadonlyArray<Value> => {
+  const body = parse(file, text)
+  const imports = importsOf(body)
+  return body.flatMap((node) => valuesOf(text, node)).map((value) => ({
+    ...value,
+    origin: value.origin ?? imports.get(value.name)
+  }))
+}
+
+const isDocumented = (sources: Sources, file: string, { jsdoc, origin }: Value): boolean => {
+  if (lacks(jsdoc, true).length === 0) return true
+  if (origin === undefined) return false
+  const path = posix.join(posix.dirname(file), origin.specifier)
+  const there = exportsOf(path, sources.get(path) ?? "").filter((value) => value.name === origin.name)
+  return there.some((value) => isDocumented(sources, path, value))
+}
+
+/**
+ * The exported values of a file that lack a sentence, a category or a version, and a missing module header. The words of
+ * a re-exported value may stand where it is declared.
+ */
+export const undocumented = (sources: Sources, file: string): ReadonlyArray<Violation> => {
+  const text = sources.get(file) ?? ""
   const violations: Array<Violation> = []
   const report = (offset: number, message: string): void => {
     violations.push({ file, line: lineAt(text, offset), rule: "docs", message })
@@ -121,8 +166,8 @@ export const undocumented = (file: string, text: string): ReadonlyArray<Violatio
   const header = /^\/\*\*[\s\S]*?\*\//.exec(text)?.[0] ?? ""
   const missing = lacks(header, false)
   if (missing.length > 0) report(0, `the module header lacks ${missing.join(", ")}`)
-  const values = parse(file, text).flatMap((node) => valuesOf(text, node))
-  const documented = new Set(values.filter((value) => lacks(value.jsdoc, true).length === 0).map((value) => value.name))
+  const values = exportsOf(file, text)
+  const documented = new Set(values.filter((one) => isDocumented(sources, file, one)).map((one) => one.name))
   for (const value of values) {
     if (documented.has(value.name)) continue
     report(value.start, `${value.name} lacks ${lacks(value.jsdoc, true).join(", ")}`)
