@@ -99,7 +99,10 @@ export interface Input {
   readonly to: string | RecipientInput | ReadonlyArray<string | RecipientInput>
   /** Octets of the message, announced with SIZE. */
   readonly size?: number | undefined
-  /** True: the message holds octets above 127; BODY=8BITMIME is announced. */
+  /**
+   * Whether the message holds octets above 127, so that BODY=8BITMIME is announced. Left out: strings and octets are
+   * scanned, and a stream may hold some if the server offers it. False holds a stream to 7 bits.
+   */
   readonly use8BitMime?: boolean | undefined
   /** True: the message's header fields hold UTF-8. A local part that is not ASCII needs no word here. */
   readonly smtpUtf8?: boolean | undefined
@@ -140,7 +143,8 @@ export interface Envelope {
   /** A local part is not ASCII, or the caller asks for SMTPUTF8. */
   readonly needsSmtpUtf8: boolean
   readonly size: number | undefined
-  readonly use8BitMime: boolean
+  /** As the caller wrote it; undefined = found out from the message. */
+  readonly use8BitMime: boolean | undefined
   readonly dsn: { readonly ret: Ret | undefined; readonly envid: string | undefined; readonly optional: boolean }
   /** Any DSN parameter is wished for, on MAIL or on an RCPT. */
   readonly needsDsn: boolean
@@ -403,7 +407,7 @@ export const parse = (input: Input): Result.Result<Envelope, EENVELOPE> => {
     recipients,
     needsSmtpUtf8: raw.smtpUtf8 === true || !from.success.isAscii || !isAscii,
     size: size.success,
-    use8BitMime: raw.use8BitMime === true,
+    use8BitMime: raw.use8BitMime as boolean | undefined,
     dsn,
     needsDsn: dsn.ret !== undefined || dsn.envid !== undefined || recipients.some(hasWish),
     requireTls: raw.requireTls === true,

@@ -118,7 +118,7 @@ const make = (
   extended: boolean,
   extensions: ReadonlyMap<string, ReadonlyArray<string>>
 ): SmtpCapabilities => ({
-  name: (reply.lines[0] ?? "").split(" ", 1)[0] ?? "",
+  name: reply.lines[0]?.split(" ", 1)[0] ?? "",
   extended,
   extensions,
   startTls: extensions.has("STARTTLS"),

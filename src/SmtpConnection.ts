@@ -27,7 +27,7 @@ import type * as SmtpConnector from "./SmtpConnector.ts"
 import * as SmtpError from "./SmtpError.ts"
 import * as SmtpHandshake from "./SmtpHandshake.ts"
 import * as SmtpLogin from "./SmtpLogin.ts"
-import type * as SmtpReply from "./SmtpReply.ts"
+import * as SmtpReply from "./SmtpReply.ts"
 import * as SmtpTransaction from "./SmtpTransaction.ts"
 
 export type {
@@ -144,16 +144,18 @@ class Connection implements SmtpConnection {
     input: Envelope.Input,
     content: message.Message<E, R>
   ): Effect.Effect<outcome.SendResult, SmtpError.SendError | E, R> =>
-    withTotal(
-      Effect.suspend(() => {
-        const envelope = Envelope.parse(input)
-        if (Result.isFailure(envelope)) return Effect.fail(envelope.failure)
-        const source = message.fromMessage(content)
-        if (Result.isFailure(source)) return Effect.fail(source.failure)
-        return this.#exclusive(this.#transact(envelope.success, source.success))
-      }),
-      this.#options.deadlines.total
-    )
+    Effect.suspend(() => {
+      const envelope = Envelope.parse(input)
+      if (Result.isFailure(envelope)) return Effect.fail(envelope.failure)
+      const source = message.fromMessage(content)
+      if (Result.isFailure(source)) return Effect.fail(source.failure)
+      let hasBegun = false
+      const turn = Effect.suspend(() => {
+        hasBegun = true
+        return this.#transact(envelope.success, source.success)
+      })
+      return withTotal(this.#exclusive(turn), this.#options.deadlines.total, () => hasBegun)
+    })
 
   #transact<E, R>(
     envelope: Envelope.Envelope,
@@ -189,7 +191,7 @@ class Connection implements SmtpConnection {
       })) as Stream.Stream<Result.Result<outcome.SendResult, SmtpError.SendError | E2>, E, R | R2>
 
   readonly reset: Effect.Effect<void, SmtpError.WireError> = Effect.suspend(() =>
-    this.#exclusive(SmtpTransaction.reset(this.#dialogue, true))
+    this.#exclusive(SmtpTransaction.reset(this.#dialogue))
   )
 
   readonly noop: Effect.Effect<void, SmtpError.WireError> = Effect.suspend(() =>
@@ -203,7 +205,7 @@ class Connection implements SmtpConnection {
     ))
   )
 
-  /** A command whose reply is data, 421 apart. */
+  /** A command whose reply is data; 421 and 3yz are none. */
   #ask(
     field: string,
     command: Extract<SmtpCommand.SmtpCommand, { readonly _tag: "Vrfy" | "Expn" | "Help" }>
@@ -215,7 +217,7 @@ class Connection implements SmtpConnection {
     }
     const where = { stage: field.split(".", 1)[0]!.toUpperCase() as "VRFY" | "EXPN" | "HELP" }
     return this.#exclusive(Effect.flatMap(this.#wire.command(command, where), (reply) =>
-      reply.code === 421
+      reply.code === 421 || SmtpReply.severity(reply) === 3
         ? Effect.fail(SmtpError.classify({ _tag: "Refused", reply }, where) as SmtpError.WireError)
         : Effect.succeed(reply)))
   }
@@ -225,12 +227,11 @@ class Connection implements SmtpConnection {
   readonly help = (topic?: string) => this.#ask("help.topic", { _tag: "Help", text: topic })
 
   readonly #goodbye: Effect.Effect<void> = Effect.suspend(() =>
-    this.#wire.isReady
-      ? this.#wire.command({ _tag: "Quit" }, { stage: "QUIT" }).pipe(
-        Effect.exit,
-        Effect.andThen(Effect.sync(() => this.#wire.fail({ _tag: "Quit" })))
-      )
-      : Effect.void
+    this.#wire.isReady ? this.#wire.command({ _tag: "Quit" }, { stage: "QUIT" }) : Effect.void
+  ).pipe(
+    Effect.exit,
+    Effect.asVoid,
+    Effect.ensuring(Effect.sync(() => this.#wire.fail({ _tag: "Quit" })))
   )
 
   readonly quit: Effect.Effect<void> = Effect.suspend(() => this.#turn.withPermits(1)(this.#goodbye))

@@ -9,10 +9,13 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
+import { codeOf } from "./internal/errorCause.ts"
 import type { Resolved } from "./internal/options.ts"
 import { scopedOnFailure } from "./internal/scoped.ts"
 import * as SmtpCapabilities from "./SmtpCapabilities.ts"
+import * as SmtpCommand from "./SmtpCommand.ts"
 import * as SmtpConnector from "./SmtpConnector.ts"
 import * as SmtpError from "./SmtpError.ts"
 import * as SmtpReply from "./SmtpReply.ts"
@@ -84,6 +87,13 @@ class HandshakeFailed {
   readonly _tag = "HandshakeFailed"
 }
 
+/** Plaintext in place of the handshake is an attack, and settings of ours that cannot be are a mistake: neither is redialled. */
+const mayRedial = (error: SmtpError.ETLS | SmtpError.ETIMEDOUT): boolean => {
+  if (error._tag === "ETIMEDOUT" || error.temporary === true) return true
+  const isPlaintext = error.cause === undefined || codeOf(error.cause) === "ERR_SSL_WRONG_VERSION_NUMBER"
+  return error.command !== "API" && !isPlaintext
+}
+
 /** RFC 3207; gives what TLS says, or nothing where the policy lets the dialogue go on in clear. */
 const startTls = Effect.fnUntraced(function*(
   wire: SmtpWire.SmtpWire,
@@ -99,15 +109,18 @@ const startTls = Effect.fnUntraced(function*(
     const error = refused(reply, { stage: "STARTTLS" })
     return isRequired || error._tag !== "ETLS" ? yield* error : Option.none<SmtpConnector.TlsInfo>()
   }
-  const mayRedial = !isRequired && !wire.hasSurplus
   return yield* wire.upgrade(upgradeOf(options), "STARTTLS").pipe(
     Effect.map(Option.some),
-    Effect.mapError((error) => mayRedial ? new HandshakeFailed() : error)
+    Effect.mapError((error) => !isRequired && mayRedial(error) ? new HandshakeFailed() : error)
   )
 })
 
+/** A connection that is secured by its maker gets a second TLS only when the caller named the mode. */
+const needsTls = (options: Resolved, wire: SmtpWire.SmtpWire): boolean =>
+  options.tlsIsExplicit || !wire.isSecuredByMaker
+
 const usesStartTls = (options: Resolved, wire: SmtpWire.SmtpWire): boolean =>
-  (options.tls === "starttls" || options.tls === "opportunistic") && (options.tlsIsExplicit || !wire.isSecuredByMaker)
+  (options.tls === "starttls" || options.tls === "opportunistic") && needsTls(options, wire)
 
 /** The hint that a greeting deadline carries on a connection without TLS. */
 const greetingHint = (options: Resolved): string | undefined =>
@@ -115,13 +128,21 @@ const greetingHint = (options: Resolved): string | undefined =>
     ? undefined
     : `if the server speaks TLS from the first octet on this port, set tls: "implicit"`
 
+/** How an address failed, and how far it got: 0 = connecting, 1 = TLS, 2 = the greeting. */
+interface Failed {
+  readonly step: 0 | 1 | 2
+  readonly error: SmtpError.ConnectError
+}
+
+const failingAt = (step: Failed["step"]) => (error: SmtpError.ConnectError): Failed => ({ step, error })
+
 const greet = Effect.fnUntraced(function*(wire: SmtpWire.SmtpWire, options: Resolved) {
-  const isImplicit = options.tls === "implicit" && !wire.isSecuredByMaker
-  const security = isImplicit
-    ? Option.some(yield* wire.upgrade(upgradeOf(options), "CONN"))
+  const security = options.tls === "implicit" && needsTls(options, wire)
+    ? Option.some(yield* Effect.mapError(wire.upgrade(upgradeOf(options), "CONN"), failingAt(1)))
     : Option.none<SmtpConnector.TlsInfo>()
-  const greeting = yield* wire.greeting(greetingHint(options))
-  return greeting.code === 220 ? { greeting, security } : yield* refused(greeting, { stage: "GREETING" })
+  const greeting = yield* Effect.mapError(wire.greeting(greetingHint(options)), failingAt(2))
+  if (greeting.code !== 220) return yield* Effect.fail(failingAt(2)(refused(greeting, { stage: "GREETING" })))
+  return { greeting, security }
 })
 
 /** Everything on one wire that has been greeted. */
@@ -132,7 +153,7 @@ const converse = Effect.fnUntraced(function*(
 ) {
   const { greeting, wire } = greeted
   const name = options.name ?? localName ?? wire.addressLiteral
-  let capabilities = yield* hello(wire, options, name, Option.isNone(greeted.security))
+  let capabilities = yield* hello(wire, options, name, true)
   let security = greeted.security
   if (Option.isNone(security) && usesStartTls(options, wire)) {
     security = yield* startTls(wire, options, capabilities)
@@ -162,14 +183,12 @@ const within = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
   duration: number,
   timeout: SmtpError.TimeoutName
-): Effect.Effect<A, E | SmtpError.ETIMEDOUT, R> =>
-  Effect.timeoutOrElse(effect, {
-    duration: Math.max(duration, 0),
-    orElse: () =>
-      Effect.fail(
-        SmtpError.classify({ _tag: "Deadline", timeout }, { stage: "CONN", attempted: false }) as SmtpError.ETIMEDOUT
-      )
-  })
+): Effect.Effect<A, E | SmtpError.ETIMEDOUT, R> => {
+  const failure = Effect.fail(
+    SmtpError.classify({ _tag: "Deadline", timeout }, { stage: "CONN", attempted: false }) as SmtpError.ETIMEDOUT
+  )
+  return duration > 0 ? Effect.timeoutOrElse(effect, { duration, orElse: () => failure }) : failure
+}
 
 /** One target up to its greeting; what it opened is freed at once when it fails. */
 const attempt = Effect.fnUntraced(function*(
@@ -178,7 +197,7 @@ const attempt = Effect.fnUntraced(function*(
   options: Resolved,
   share: number
 ) {
-  const duplex = yield* within(connector.connect(target), share, "connect")
+  const duplex = yield* Effect.mapError(within(connector.connect(target), share, "connect"), failingAt(0))
   const id = `smtp-${++opened}`
   const wire = yield* SmtpWire.make(duplex, {
     deadlines: options.deadlines,
@@ -191,30 +210,39 @@ const attempt = Effect.fnUntraced(function*(
 /** Milliseconds of the clock that no adjustment of the wall clock moves. */
 const now = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 
-/** Which of two failed addresses says more: the one that got further. */
-const rank = (error: SmtpError.ConnectError): number =>
-  error._tag === "ESOCKET" || (error._tag === "ETIMEDOUT" && error.timeout === "connect")
-    ? 0
-    : error._tag === "ETLS"
-    ? 1
-    : 2
-
-/** The targets one after the other until one greets; each gets an equal share of the time that is left. */
+/**
+ * The targets one after the other until one greets; each gets an equal share of the time that is left. Fails as the
+ * one that got furthest did.
+ */
 const dial = Effect.fnUntraced(function*(
   connector: SmtpConnector.SmtpConnector["Service"],
   targets: ReadonlyArray<SmtpConnector.Target>,
   options: Resolved,
   deadline: number
 ) {
-  let worst: SmtpError.ConnectError | undefined
+  let furthest: Failed | undefined
   for (const [index, target] of targets.entries()) {
     const share = (deadline - (yield* now)) / (targets.length - index)
     const exit = yield* scopedOnFailure(attempt(connector, target, options, share)).pipe(Effect.result)
     if (exit._tag === "Success") return exit.success
-    if (worst === undefined || rank(exit.failure) > rank(worst)) worst = exit.failure
+    if (furthest === undefined || exit.failure.step > furthest.step) furthest = exit.failure
   }
-  return yield* Effect.fail(worst!)
+  return yield* Effect.fail(furthest!.error)
 })
+
+/** The name of this host comes from the connector: one that EHLO cannot say is a mistake in its options. */
+const checkLocalName = (options: Resolved, localName: string | undefined): Effect.Effect<void, SmtpError.ECONFIG> => {
+  if (options.name !== undefined || localName === undefined) return Effect.void
+  const encoded = SmtpCommand.encode({ _tag: "Ehlo", name: localName })
+  return Result.isSuccess(encoded) ? Effect.void : Effect.fail(
+    new SmtpError.ECONFIG({
+      message: `options.name: the connector's localName ${encoded.failure.detail}; mend it, or set options.name`,
+      command: "API",
+      field: "options.name",
+      attempted: false
+    })
+  )
+}
 
 /**
  * Opens a dialogue: resolves the name, tries its addresses in order until one greets, says EHLO (or LHLO), and brings
@@ -232,19 +260,14 @@ export const open = Effect.fnUntraced(function*(
   options: Resolved
 ): Effect.fn.Return<Session, SmtpError.ConnectError, Scope.Scope | SmtpConnector.SmtpConnector> {
   const connector = yield* SmtpConnector.SmtpConnector
+  yield* checkLocalName(options, connector.localName)
   const targets = yield* within(connector.resolve(options.endpoint), options.deadlines.dns, "dns")
   const deadline = (yield* now) + options.deadlines.connect
-  const session = (o: Resolved) =>
+  const session = (
+    o: Resolved
+  ): Effect.Effect<Session, SmtpError.ConnectError, Scope.Scope> =>
     scopedOnFailure(
       Effect.flatMap(dial(connector, targets, o, deadline), (greeted) => converse(greeted, o, connector.localName))
-    )
-  return yield* session(options).pipe(
-    Effect.catchTag(
-      "HandshakeFailed",
-      () =>
-        session({ ...options, tls: "off" }).pipe(
-          Effect.catchTag("HandshakeFailed", () => Effect.die("no STARTTLS was said"))
-        )
-    )
-  )
+    ).pipe(Effect.catchTag("HandshakeFailed", () => session({ ...o, tls: "off" })))
+  return yield* session(options)
 })

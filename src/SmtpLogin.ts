@@ -7,12 +7,13 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as Base64 from "effect/encoding/Base64"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as keys from "./internal/keys.ts"
 import type { Resolved } from "./internal/options.ts"
 import * as Sasl from "./Sasl.ts"
-import type * as SmtpCommand from "./SmtpCommand.ts"
+import * as SmtpCommand from "./SmtpCommand.ts"
 import * as SmtpError from "./SmtpError.ts"
 import type { Session } from "./SmtpHandshake.ts"
 import * as SmtpReply from "./SmtpReply.ts"
@@ -28,33 +29,57 @@ export const maxChallenges = 8
 /** Replies that refuse the mechanism, not the credentials: the next one is tried (RFC 4954 §4 and §6). */
 const mechanismRefusals: ReadonlyArray<number> = [504, 534, 538]
 
+type AuthCommand = Extract<SmtpCommand.SmtpCommand, { readonly _tag: "Auth" }>
+
 /** One exchange in progress. */
 interface Exchange {
   readonly session: Session
   readonly mechanism: Sasl.Mechanism
   readonly command: string
   readonly tried: ReadonlyArray<string>
+  readonly secret: Redacted.Redacted<string> | undefined
 }
 
-const fault = (command: string, detail: string, more: Partial<SmtpError.EAUTH> = {}): SmtpError.EAUTH =>
+const failed = (command: string, detail: string, more: Partial<SmtpError.EAUTH> = {}): SmtpError.EAUTH =>
   new SmtpError.EAUTH({ ...more, command, message: `${command}: ${detail}` })
 
-const local = (detail: string, field = "options.auth"): SmtpError.EAUTH =>
-  new SmtpError.EAUTH({ command: "API", message: detail, attempted: false, field })
+const local = (detail: string, field = "options.auth", attempted = false): SmtpError.EAUTH =>
+  new SmtpError.EAUTH({ command: "API", message: detail, attempted, field })
 
+/** The secret; a provider is not asked when the connection is lost, and not waited for once it is. */
 const resolveSecret = (
-  credentials: Sasl.Credentials
-): Effect.Effect<Redacted.Redacted<string> | undefined, SmtpError.EOAUTH2> => {
+  credentials: Sasl.Credentials,
+  wire: Session["wire"]
+): Effect.Effect<Redacted.Redacted<string> | undefined, SmtpError.LoginError> => {
+  const lost = wire.failed({ stage: "AUTH", attempted: false }) as Effect.Effect<never, SmtpError.LoginError>
+  if (wire.failure !== undefined) return lost
   const secret = Sasl.secretOf(credentials)
-  return secret === undefined || Redacted.isRedacted(secret) ? Effect.succeed(secret) : secret
+  return secret === undefined || Redacted.isRedacted(secret) ? Effect.succeed(secret) : Effect.raceFirst(secret, lost)
+}
+
+/** Texts shorter than this may be words of the server's own. */
+const shortestEcho = 8
+
+/** Servers echo what they do not understand: a reply without the secret, in clear or as the base64 that was sent. */
+const withoutEcho = (
+  reply: SmtpReply.SmtpReply,
+  secret: Redacted.Redacted<string> | undefined,
+  sent: ReadonlyArray<Redacted.Redacted<Uint8Array>>
+): SmtpReply.SmtpReply => {
+  const value = secret === undefined ? "" : Redacted.value(secret)
+  const echoes = [...sent.map((response) => Base64.encode(Redacted.value(response))), value, Base64.encode(value)]
+    .filter((text) => text.length >= shortestEcho)
+  const mend = (line: string): string => echoes.reduce((text, echo) => text.replaceAll(echo, "***"), line)
+  return SmtpReply.make(reply.code, ...reply.lines.map(mend))
 }
 
 /** Gives up an exchange (RFC 4954 §4: "*"), so that the connection stays usable, and says why. */
 const cancel = Effect.fnUntraced(function*(exchange: Exchange, error: Sasl.SaslError) {
   const { command, session, tried } = exchange
-  const reply = yield* session.wire.command({ _tag: "AuthCancel" }, { stage: "AUTH", command })
+  const said = yield* session.wire.command({ _tag: "AuthCancel" }, { stage: "AUTH", command })
+  const reply = withoutEcho(said, exchange.secret, [])
   if (!SmtpReply.isRefusal(reply) || reply.code === 421) return yield* refusal(exchange, reply, undefined)
-  return yield* fault(command, error.detail, { tried, ...(error.field === undefined ? {} : { field: error.field }) })
+  return yield* failed(command, error.detail, { tried, ...(error.field === undefined ? {} : { field: error.field }) })
 })
 
 /** What a reply that is neither 334 nor 235 ends the exchange in; one that is no refusal closes the connection. */
@@ -91,60 +116,86 @@ const settle = (
     return current as Result.Result<Exclude<Sasl.Step, { readonly _tag: "Derive" }>, Sasl.SaslError>
   })
 
+const saslError = (detail: string, field?: string): Sasl.SaslError => ({ _tag: "SaslError", detail, field })
+
+/** LOGIN has no standard: some servers do not encode their prompts, and nothing depends on what these say. */
+const challengeOf = (mechanism: Sasl.Mechanism, text: string): Result.Result<Uint8Array, Sasl.SaslError> =>
+  mechanism.kind === "password" && mechanism.name === "LOGIN"
+    ? Result.succeed(new Uint8Array(0))
+    : Sasl.decodeChallenge(text)
+
+/** Why a line cannot be sent: a secret that makes it too long, or a mechanism of the caller's that errs. */
+const faultOf = (command: SmtpCommand.SmtpCommand): Sasl.SaslError | undefined => {
+  const encoded = SmtpCommand.encode(command)
+  return Result.isSuccess(encoded)
+    ? undefined
+    : saslError(`${encoded.failure.field} ${encoded.failure.detail}`, "options.auth")
+}
+
+/** What a challenge is answered with. */
+const answer = (
+  mechanism: Sasl.Mechanism,
+  state: Sasl.Session,
+  text: string
+): Effect.Effect<Result.Result<Extract<Sasl.Step, { readonly _tag: "Respond" }>, Sasl.SaslError>> =>
+  Effect.map(
+    settle(Result.flatMap(challengeOf(mechanism, text), state.step)),
+    Result.flatMap((step) => {
+      if (step._tag === "Done") {
+        return Result.fail(saslError("the server asks for more than the mechanism has to say"))
+      }
+      const fault = faultOf({ _tag: "AuthResponse", response: step.response })
+      return fault === undefined ? Result.succeed(step) : Result.fail(fault)
+    })
+  )
+
 /** Challenges and responses until the server decides. */
 const converse = Effect.fnUntraced(function*(
   exchange: Exchange,
-  first: SmtpCommand.SmtpCommand,
+  first: AuthCommand,
   start: Sasl.Session
 ) {
-  const { command, session: { wire } } = exchange
+  const { command, mechanism, session: { wire } } = exchange
   const where = { stage: "AUTH", command } as const
+  const sent = first.initialResponse === undefined ? [] : [first.initialResponse]
   let reply = yield* wire.command(first, where)
   let state = start
   for (let challenges = 0; reply.code === 334; challenges++) {
     if (challenges === maxChallenges) {
-      return yield* cancel(exchange, {
-        _tag: "SaslError",
-        detail: `the server sent more than ${maxChallenges} challenges`
-      })
+      return yield* cancel(exchange, saslError(`the server sent more than ${maxChallenges} challenges`))
     }
-    const step = yield* settle(Result.flatMap(Sasl.decodeChallenge(reply.lines[0] ?? ""), state.step))
+    const step = yield* answer(mechanism, state, reply.lines[0] ?? "")
     if (Result.isFailure(step)) return yield* cancel(exchange, step.failure)
-    if (step.success._tag === "Done") {
-      return yield* cancel(exchange, {
-        _tag: "SaslError",
-        detail: "the server asks for more than the mechanism has to say"
-      })
-    }
-    reply = yield* wire.command({ _tag: "AuthResponse", response: step.success.response }, {
-      ...where,
-      attempted: true
-    })
-    state = step.success.next
+    const { next, response } = step.success
+    sent.push(response)
+    reply = yield* wire.command({ _tag: "AuthResponse", response }, { ...where, attempted: true })
+    state = next
   }
-  return { reply, state }
+  return { reply: withoutEcho(reply, exchange.secret, sent), state }
 })
 
-/** One mechanism: true = logged in, false = the server refused the mechanism itself. */
+/** One mechanism: undefined = logged in, a reply = the server refused the mechanism itself. */
 const attempt = Effect.fnUntraced(function*(
   exchange: Exchange,
   credentials: Sasl.Credentials,
-  secret: Redacted.Redacted<string> | undefined,
   context: Sasl.StartContext
 ) {
   const { command, mechanism, tried } = exchange
-  const started = Sasl.start(mechanism, credentials, secret, context)
-  if (Result.isFailure(started)) return yield* local(started.failure.detail, started.failure.field)
+  const hasSpoken = tried.length > 1
+  const started = Sasl.start(mechanism, credentials, exchange.secret, context)
+  if (Result.isFailure(started)) return yield* local(started.failure.detail, started.failure.field, hasSpoken)
   let state = started.success
-  let first: SmtpCommand.SmtpCommand = { _tag: "Auth", mechanism: mechanism.name }
+  let first: AuthCommand = { _tag: "Auth", mechanism: mechanism.name }
   if (mechanism.clientFirst) {
     const step = yield* settle(state.step(undefined))
-    if (Result.isFailure(step)) return yield* local(step.failure.detail, step.failure.field)
+    if (Result.isFailure(step)) return yield* local(step.failure.detail, step.failure.field, hasSpoken)
     if (step.success._tag === "Respond") {
       first = { ...first, initialResponse: step.success.response }
       state = step.success.next
     }
   }
+  const fault = faultOf(first)
+  if (fault !== undefined) return yield* local(`${command}: ${fault.detail}`, fault.field, hasSpoken)
   const end = yield* converse(exchange, first, state)
   if (end.reply.code !== 235) {
     if (mechanismRefusals.includes(end.reply.code)) return end.reply
@@ -154,7 +205,7 @@ const attempt = Effect.fnUntraced(function*(
   if (Result.isSuccess(believed)) return undefined
   // The server claims success that it did not prove: nothing more goes to it.
   exchange.session.wire.fail({ _tag: "Released" })
-  return yield* fault(command, believed.failure.detail, { tried })
+  return yield* failed(command, believed.failure.detail, { tried })
 })
 
 /**
@@ -182,7 +233,7 @@ export const login = Effect.fnUntraced(function*(
     allowInsecureAuth: options.allowInsecureAuth
   })
   if (Result.isFailure(selected)) return yield* local(selected.failure.detail)
-  const secret = yield* resolveSecret(credentials)
+  const secret = yield* resolveSecret(credentials, session.wire)
   const context = {
     host: options.endpoint.host,
     port: options.endpoint.port,
@@ -193,11 +244,11 @@ export const login = Effect.fnUntraced(function*(
   let reply: SmtpReply.SmtpReply | undefined
   for (const mechanism of selected.success) {
     tried.push(mechanism.name)
-    const exchange = { session, mechanism, command: `AUTH ${mechanism.name}`, tried: [...tried] }
-    reply = yield* attempt(exchange, credentials, secret, context)
+    const exchange = { session, mechanism, command: `AUTH ${mechanism.name}`, tried: [...tried], secret }
+    reply = yield* attempt(exchange, credentials, context)
     if (reply === undefined) return
   }
-  return yield* fault("AUTH", `the server refused every mechanism it offered: ${SmtpReply.render(reply!)}`, {
+  return yield* failed("AUTH", `the server refused every mechanism it offered: ${SmtpReply.render(reply!)}`, {
     reply,
     tried
   })

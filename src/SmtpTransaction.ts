@@ -14,7 +14,7 @@ import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as DotStuffing from "./DotStuffing.ts"
 import type { Envelope } from "./Envelope.ts"
-import { makeJoiner, slices, type Source } from "./internal/message.ts"
+import { isChunk, makeJoiner, slices, type Source } from "./internal/message.ts"
 import * as outcome from "./internal/outcome.ts"
 import type { SmtpCapabilities } from "./SmtpCapabilities.ts"
 import type * as SmtpCommand from "./SmtpCommand.ts"
@@ -77,6 +77,9 @@ const checkExtensions = (
   if (envelope.needsDsn && !capabilities.dsn && !envelope.dsn.optional) {
     return new SmtpError.EENVELOPE(api("envelope.dsn", `${lacks("DSN", "dsn")}; set dsn.optional to send without`))
   }
+  if (envelope.auth !== undefined && capabilities.auth.length === 0) {
+    return new SmtpError.EENVELOPE(api("envelope.auth", `${lacks("AUTH", "auth")}; leave it out`))
+  }
   const mustBeEightBit = content === undefined ? envelope.use8BitMime === true : content.hasEightBit
   if (mustBeEightBit && !capabilities.eightBitMime) {
     return new SmtpError.EMESSAGE(
@@ -127,7 +130,7 @@ export const plan = (
         ret: usesDsn ? envelope.dsn.ret : undefined,
         envid: usesDsn ? envelope.dsn.envid : undefined,
         requireTls: envelope.requireTls,
-        auth: capabilities.auth.length > 0 ? envelope.auth : undefined
+        auth: envelope.auth
       }
     },
     recipients: envelope.recipients.map(({ address, notify, orcpt, path }) => ({
@@ -135,7 +138,7 @@ export const plan = (
       command: {
         _tag: "Rcpt",
         to: path,
-        parameters: usesDsn ? { notify, orcpt, smtpUtf8: envelope.needsSmtpUtf8 } : {}
+        parameters: { smtpUtf8: envelope.needsSmtpUtf8, ...(usesDsn ? { notify, orcpt } : {}) }
       }
     })),
     omitted: envelope.needsDsn && !usesDsn ? ["DSN"] : [],
@@ -174,6 +177,9 @@ const refuse = <E, R>(run: Run<E, R>, reply: SmtpReply.SmtpReply, where: SmtpErr
 
 const isPositive = (reply: SmtpReply.SmtpReply): boolean => SmtpReply.severity(reply) === 2
 
+/** Whether a reply decides over a message; a 3yz leaves it in doubt. */
+const isFinal = (reply: SmtpReply.SmtpReply): boolean => isPositive(reply) || SmtpReply.isRefusal(reply)
+
 const mail = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
   const { wire } = run.dialogue.session
   const reply = yield* wire.command(run.plan.mail, { stage: "MAIL" })
@@ -211,13 +217,11 @@ const data = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
 
 const inBody = { stage: "BODY" } as const
 
-const eightBitInStream = (): SmtpError.EMESSAGE =>
-  new SmtpError.EMESSAGE({
-    command: "DATA",
-    field: "message",
-    message:
-      "the stream holds octets above 0x7f, and 8BITMIME was not declared or is not offered by the server; encode it as 7-bit"
-  })
+const badStream = (problem: string): SmtpError.EMESSAGE =>
+  new SmtpError.EMESSAGE({ command: "DATA", field: "message", message: `message: the stream holds ${problem}` })
+
+const notChunks = "something else than strings and Uint8Arrays; convert it first"
+const eightBit = "octets above 0x7f, and 8BITMIME was not declared or is not offered by the server; encode it as 7-bit"
 
 /** All of the body but what goes with the terminator; gives that, and the size of the message. */
 const body = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
@@ -236,9 +240,10 @@ const body = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
     source.stream,
     (chunks) =>
       Effect.suspend((): Effect.Effect<void, SmtpError.SmtpError> => {
+        if (!chunks.every(isChunk)) return Effect.fail(badStream(notChunks))
         const octets = chunks.map(encode)
         return encoder.hasEightBit && !run.plan.allowsEightBit
-          ? Effect.fail(eightBitInStream())
+          ? Effect.fail(badStream(eightBit))
           : wire.body(octets, inBody)
       })
   ).pipe(Effect.raceFirst(wire.failed(inBody)))
@@ -272,7 +277,7 @@ const finish = (run: Run<never, never>, last: ReadonlyArray<Uint8Array>, count: 
       const error = SmtpError.fromCause(exit.cause)
       if (error !== undefined) return { replies, error: error as SmtpError.WireError }
       yield* Effect.exit(Effect.timeoutOption(Effect.interruptible(readFinal(run, count, replies)), linger))
-      const known = { inDoubt: replies.length < count, reply: replies.at(-1) }
+      const known = { inDoubt: replies.length < count || !replies.every(isFinal), reply: replies.at(-1) }
       return yield* Effect.failCause(Cause.annotate(exit.cause, Context.make(SmtpError.Outcome, known)))
     })
   )
@@ -290,8 +295,7 @@ const settle = (
     if (reply === undefined) return { address, error: outcome.lost(end.error!, address) }
     if (isPositive(reply)) return { address, error: undefined }
     const where = { stage: "FINAL", recipient: address } as const
-    // A reply that is neither acceptance nor refusal leaves the message in doubt.
-    const inDoubt = !SmtpReply.isRefusal(reply)
+    const inDoubt = !isFinal(reply)
     return {
       address,
       error: SmtpError.classify({ _tag: "Refused", reply }, { ...where, inDoubt }) as SmtpError.RecipientError
@@ -311,7 +315,7 @@ const deliver = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
   const plain = run as unknown as Run<never, never>
   const end = yield* finish(plain, last, count)
   dialogue.needsReset = false
-  const isWhole = end.error === undefined && end.replies.every((r) => isPositive(r) || SmtpReply.isRefusal(r))
+  const isWhole = end.error === undefined && end.replies.every(isFinal)
   run.isSettled = isWhole && wire.failure === undefined
   if (end.error !== undefined && end.replies.length === 0) return yield* Effect.fail(end.error)
   const outcomes = settle(plain, known, end)
@@ -328,7 +332,7 @@ const deliver = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
  */
 export const reset = Effect.fnUntraced(function*(
   dialogue: Dialogue,
-  attempted: boolean
+  attempted?: false
 ): Effect.fn.Return<void, SmtpError.WireError> {
   const { wire } = dialogue.session
   const where = { stage: "RSET", attempted } as const

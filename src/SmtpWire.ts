@@ -64,6 +64,8 @@ export class SmtpWire implements SmtpConnector.Listener {
   #drain: Waiter<void> | undefined
   readonly #watchers = new Set<Waiter<never>>()
   #inBody = false
+  /** The last reply was a 3yz: what the server reads next is not taken for a command. */
+  #isHeld = false
   #isDecoding = false
   #mustDrain = false
   /** The deadline in force and its name; the idle deadline runs beside it from the last octet. */
@@ -86,9 +88,10 @@ export class SmtpWire implements SmtpConnector.Listener {
   get failure(): Failure | undefined {
     return this.#failure
   }
-  /** Whether nothing is owed and nothing is wrong: another command may be written. */
+  /** Whether nothing is owed, by either side, and nothing is wrong: another command may be written. */
   get isReady(): boolean {
-    return this.#failure === undefined && this.#owed === 0 && !this.#inBody
+    const isQuiet = this.#owed === 0 && this.#arrived.length === 0
+    return this.#failure === undefined && isQuiet && !this.#inBody && !this.#isHeld
   }
 
   readonly onData = (octets: Uint8Array): void => {
@@ -109,6 +112,7 @@ export class SmtpWire implements SmtpConnector.Listener {
     }
     this.#owed--
     this.#due = Infinity
+    this.#isHeld = SmtpReply.severity(reply) === 3
     this.#arrived.push(reply)
     // RFC 5321 §3.8: after 421 the server closes; nothing more can be asked of it.
     if (reply.code === 421) this.fail({ _tag: "Unsolicited", reply })
@@ -130,6 +134,8 @@ export class SmtpWire implements SmtpConnector.Listener {
   readonly onDrain = (): void => {
     this.#touch()
     this.#mustDrain = false
+    // The wait on the source begins now, not when the octets before it were handed over.
+    if (this.#inBody) this.arm("data")
     const drain = this.#drain
     this.#drain = undefined
     drain?.resume(Effect.void)
@@ -137,10 +143,14 @@ export class SmtpWire implements SmtpConnector.Listener {
 
   readonly onEnd = (ended: SmtpConnector.Ended): void => this.fail(ended)
 
-  /** Fails the wire for good: the first failure counts, the socket is freed, whoever waits is told. */
+  /**
+   * Fails the wire for good: the first failure counts, the socket is freed, whoever waits is told. After quit, nobody
+   * is told of another: the connection was given up.
+   */
   readonly fail = (failure: Failure): void => {
-    if (this.#failure !== undefined) return
-    this.#failure = failure
+    const isFirst = this.#failure === undefined
+    if (isFirst || failure._tag === "Quit") this.#failure = failure
+    if (!isFirst) return
     this.#duplex.destroy()
     if (!this.#isDecoding) this.#announce()
   }
@@ -172,8 +182,9 @@ export class SmtpWire implements SmtpConnector.Listener {
   }
 
   #write(chunks: ReadonlyArray<Uint8Array>): void {
+    if (chunks.every((chunk) => chunk.length === 0)) return
     this.#touch()
-    if (!this.#duplex.write(chunks)) this.#mustDrain = true
+    this.#mustDrain = !this.#duplex.write(chunks)
   }
 
   /** Octets to the server, with the replies they will be owed; nothing is written once the wire has failed. */
@@ -212,10 +223,13 @@ export class SmtpWire implements SmtpConnector.Listener {
     function*(this: SmtpWire, command: SmtpCommand.SmtpCommand, where: Where) {
       const octets = SmtpCommand.encode(command)
       if (Result.isFailure(octets)) return yield* Effect.die(octets.failure)
-      const attempted = this.#failure === undefined
-      if (attempted && this.#transcript.isOn) yield* this.#transcript.client(command)
+      if (this.#failure === undefined && this.#transcript.isOn) yield* this.#transcript.client(command)
+      if (this.#failure !== undefined) {
+        const attempted = where.attempted ?? false
+        return yield* Effect.fail(SmtpError.classify(this.#failure, { ...where, attempted }) as SmtpError.WireError)
+      }
       this.hand([octets.success], 1, where.stage === "QUIT" ? "quit" : "command")
-      return yield* this.receive(attempted ? where : { ...where, attempted: where.attempted ?? false })
+      return yield* this.receive(where)
     }.bind(this)
   )
 
@@ -271,6 +285,14 @@ export class SmtpWire implements SmtpConnector.Listener {
     })
   }
 
+  /** Never succeeds; fails when a deadline does away with the wire in the middle of a handshake, and with it the socket. */
+  #expired(command: string): Effect.Effect<never, SmtpError.ETIMEDOUT> {
+    return Effect.catch(
+      this.failed({ stage: "TLS", command }),
+      (error) => error._tag === "ETIMEDOUT" ? Effect.fail(error) : Effect.never
+    )
+  }
+
   /** The greeting: the one reply that answers no command of ours. Reading starts here. */
   greeting(hint: string | undefined): Effect.Effect<SmtpReply.SmtpReply, SmtpError.WireError> {
     return Effect.suspend(() => {
@@ -303,11 +325,15 @@ export class SmtpWire implements SmtpConnector.Listener {
       if (this.#failure !== undefined) return Effect.fail(lostBeforeTls(this.#failure, command))
       this.#due = Infinity
       return this.#duplex.upgrade(tls).pipe(
+        Effect.raceFirst(this.#expired(command)),
         Effect.timeoutOrElse({
           duration: this.#deadlines.tls,
           orElse: () => Effect.fail(tlsDeadline(command))
         }),
-        Effect.onError(() => Effect.sync(() => this.fail({ _tag: "Released" })))
+        Effect.onError(() => Effect.sync(() => this.fail({ _tag: "Released" }))),
+        Effect.tap(({ authorized, cipher, protocol }) =>
+          this.#transcript.event(`${protocol} ${cipher}, certificate ${authorized ? "verified" : "not verified"}`)
+        )
       )
     })
   }

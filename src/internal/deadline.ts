@@ -10,10 +10,11 @@ import * as Fiber from "effect/Fiber"
 import * as SmtpError from "../SmtpError.ts"
 import * as SmtpReply from "../SmtpReply.ts"
 
-const expired = (known: SmtpError.Outcome["Service"] | undefined): SmtpError.ETIMEDOUT => {
+const expired = (known: SmtpError.Outcome["Service"] | undefined, attempted: boolean): SmtpError.ETIMEDOUT => {
   const base = {
     command: "API",
     timeout: "total",
+    attempted,
     inDoubt: known?.inDoubt ?? false,
     handedOver: known !== undefined
   } as const
@@ -31,7 +32,8 @@ const expired = (known: SmtpError.Outcome["Service"] | undefined): SmtpError.ETI
 
 export const withTotal = <A, E, R>(
   self: Effect.Effect<A, E, R>,
-  millis: number
+  millis: number,
+  isAttempted: () => boolean = () => true
 ): Effect.Effect<A, E | SmtpError.ETIMEDOUT, R> =>
   Number.isFinite(millis)
     ? Effect.uninterruptibleMask((restore) =>
@@ -42,7 +44,8 @@ export const withTotal = <A, E, R>(
         yield* Fiber.interrupt(fiber)
         const exit = yield* Fiber.await(fiber)
         if (Exit.isFailure(first) || Exit.isSuccess(exit) || !Cause.hasInterruptsOnly(exit.cause)) return yield* exit
-        return yield* Effect.fail(expired(Context.getOrUndefined(Cause.annotations(exit.cause), SmtpError.Outcome)))
+        const known = Context.getOrUndefined(Cause.annotations(exit.cause), SmtpError.Outcome)
+        return yield* Effect.fail(expired(known, isAttempted()))
       })
     )
     : self

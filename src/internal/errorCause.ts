@@ -9,6 +9,7 @@ import * as SchemaTransformation from "effect/SchemaTransformation"
 const kept = ["name", "message", "code", "errno", "syscall", "address", "port", "reason", "library"] as const
 
 const encode = (cause: unknown): Schema.Json => {
+  if (cause === undefined) return null
   // Not instanceof: an Error of another realm (node:vm, test runners) is none of ours.
   if (typeof cause !== "object" || cause === null) return String(cause)
   const json: Record<string, string | number> = {}
@@ -20,7 +21,8 @@ const encode = (cause: unknown): Schema.Json => {
 }
 
 const decode = (json: Schema.Json): unknown => {
-  if (typeof json !== "object" || json === null || Array.isArray(json)) return json
+  if (json === null) return undefined
+  if (typeof json !== "object" || Array.isArray(json)) return json
   const error = new Error()
   for (const [key, value] of Object.entries(json)) {
     Object.defineProperty(error, key, {

@@ -24,7 +24,7 @@ export type Source<E, R> =
   | { readonly _tag: "Stream"; readonly stream: Stream.Stream<Uint8Array | string, E, R> }
 
 export const fromMessage = <E, R>(message: Message<E, R>): Result.Result<Source<E, R>, SmtpError.EMESSAGE> => {
-  if (typeof message === "string" || message instanceof Uint8Array) {
+  if (isChunk(message)) {
     return Result.succeed({ _tag: "Whole", ...DotStuffing.encodeAll(message) })
   }
   if (Stream.isStream(message)) return Result.succeed({ _tag: "Stream", stream: message })
@@ -42,12 +42,20 @@ export const fromMessage = <E, R>(message: Message<E, R>): Result.Result<Source<
 /** The most octets handed to the socket in one write. */
 const slice = 65_536
 
-/** Cuts octets into writes, without copying. */
+/** CRLF "." CRLF, in octets. */
+const terminator = 5
+
+/** Cuts octets into writes, without copying. The terminator is never cut: it goes whole, with the last write. */
 export const slices = (octets: Uint8Array): Array<Uint8Array> => {
   const cut: Array<Uint8Array> = []
-  for (let from = 0; from < octets.length; from += slice) cut.push(octets.subarray(from, from + slice))
+  let from = 0
+  for (; octets.length - from > slice + terminator; from += slice) cut.push(octets.subarray(from, from + slice))
+  cut.push(octets.subarray(from))
   return cut
 }
+
+/** Whether a stream may hold it; a caller in JavaScript may give anything. */
+export const isChunk = (u: unknown): u is Uint8Array | string => typeof u === "string" || u instanceof Uint8Array
 
 /** Chunks of text and octets as octets; a surrogate pair may be split between two strings. */
 export const makeJoiner = (): {

@@ -232,13 +232,13 @@ export const resolve = (o: Options): Result.Result<Resolved, SmtpError.ECONFIG> 
   const tls = o.tls ?? defaultTls(o, port)
   const wrong = checkShapes(o) ?? checkName(o.name) ?? checkContradictions(o, tls)
   if (wrong !== undefined) return Result.fail(wrong)
-  const host = o.host ?? "localhost"
+  const host = (o.host ?? "localhost").replace(/^\[(.*)\]$/, "$1")
   return Result.map(resolveTimeouts(o.timeouts), (deadlines) => ({
     endpoint: { host, port, path: o.path, localAddress: o.localAddress, family: o.family },
     tls,
     tlsIsExplicit: o.tls !== undefined,
     tlsOptions: o.tlsOptions ?? {},
-    servername: o.servername ?? host.replace(/^\[(.*)\]$/, "$1"),
+    servername: o.servername ?? host,
     name: o.name,
     deadlines,
     protocol: o.protocol ?? "smtp",

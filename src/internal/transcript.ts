@@ -10,11 +10,13 @@ export interface Transcript {
   readonly isOn: boolean
   readonly client: (command: SmtpCommand.SmtpCommand) => Effect.Effect<void>
   readonly server: (reply: SmtpReply.SmtpReply) => Effect.Effect<void>
+  /** What is neither command nor reply, e.g. that TLS is up. */
+  readonly event: (text: string) => Effect.Effect<void>
   readonly body: (chunks: ReadonlyArray<Uint8Array>) => Effect.Effect<void>
 }
 
 const nothing = () => Effect.void
-const off: Transcript = { isOn: false, client: nothing, server: nothing, body: nothing }
+const off: Transcript = { isOn: false, client: nothing, server: nothing, event: nothing, body: nothing }
 
 /** Most characters of message content in one log line. */
 const maxContent = 4096
@@ -29,6 +31,7 @@ export const make = (
     isOn: true,
     client: (command) => log(`C: ${SmtpCommand.render(command)}`),
     server: (reply) => log(`S: ${reply.code === 334 ? "334 ***" : SmtpReply.render(reply)}`),
+    event: (text) => log(`* ${text}`),
     body: (chunks) => {
       if (level === "commands") return Effect.void
       const decoder = new TextDecoder()

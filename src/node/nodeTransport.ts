@@ -78,8 +78,13 @@ class NodeTransport implements Transport {
     Effect.callback((resume) => {
       const secure = new tls.TLSSocket(this.raw, { isServer: true, secureContext: this.context })
       this.stream = secure
-      secure.on("error", () => resume(Effect.succeed(false))).once("close", () => resume(Effect.succeed(false)))
+      const fail = () => {
+        secure.destroy()
+        resume(Effect.succeed(false))
+      }
+      secure.on("error", ignore).once("close", fail).once("end", fail)
       secure.once("secure", () => {
+        secure.off("close", fail).off("end", fail)
         if (first.length > 0) secure.write(first)
         resume(Effect.succeed(true))
       })

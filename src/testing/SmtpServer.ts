@@ -23,6 +23,7 @@ import { Recorder, type Records } from "./records.ts"
 import { resolve, type Resolved, type Script } from "./script.ts"
 import * as Session from "./session.ts"
 
+export { type Answer, reply } from "./answer.ts"
 export {
   answer,
   at,
@@ -46,11 +47,9 @@ export {
 } from "./faults.ts"
 export type { ConnectionInfo, Received, Records, TranscriptLine } from "./records.ts"
 export {
-  type Answer,
   type Command,
   type Extensions,
   type Handler,
-  reply,
   type Respond,
   type Script,
   type SessionView,
@@ -94,9 +93,10 @@ const make = Effect.fnUntraced(function*(script: Resolved) {
 
   const connect = Effect.fnUntraced(function*(target: Target): Effect.fn.Return<Duplex, ESOCKET, Scope.Scope> {
     yield* dial(target)
-    const { duplex, transport } = yield* Memory.make(script, target)
+    const { duplex, transport } = new Memory.MemoryConnection(script, target)
     yield* Effect.addFinalizer(() => Effect.sync(duplex.destroy))
-    yield* Effect.forkIn(Effect.interruptible(Session.run(script, recorder, transport)), scope)
+    const session = Effect.interruptible(Session.run(script, recorder, transport))
+    yield* Effect.forkIn(session, scope, { startImmediately: true })
     return duplex
   })
 

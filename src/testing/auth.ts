@@ -7,9 +7,10 @@ import * as Effect from "effect/Effect"
 import * as Base64 from "effect/encoding/Base64"
 import * as Result from "effect/Result"
 import { type ServerSession, serverStart } from "../internal/saslServer.ts"
+import { type Answer, reply } from "./answer.ts"
 import type { Over } from "./conversation.ts"
 import type { Step } from "./faults.ts"
-import { type Answer, type Command, mechanisms, reply } from "./script.ts"
+import { type Command, mechanisms } from "./script.ts"
 import { isPositive, type Session } from "./state.ts"
 
 const start = (session: Session, mechanism: string): ServerSession => {

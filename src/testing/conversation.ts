@@ -7,9 +7,10 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type { Answer } from "./answer.ts"
 import type { Fault, PlacedFault, Step } from "./faults.ts"
 import { concat, type Connection } from "./records.ts"
-import type { Answer, Resolved } from "./script.ts"
+import type { Resolved } from "./script.ts"
 import type { Transport } from "./transport.ts"
 
 /** How a session ends early. */
@@ -73,7 +74,8 @@ export class Conversation {
   private buffer: Uint8Array = empty
   private at = 0
   private cut: { readonly allowed: number; readonly how: "Drop" | "Reset" } | undefined
-  private isCutDue = false
+  /** The octet of the cut has come. */
+  private cutDue: "Drop" | "Reset" | undefined
 
   constructor(transport: Transport, connection: Connection, script: Resolved, peer: Peer) {
     this.transport = transport
@@ -112,15 +114,16 @@ export class Conversation {
 
   /** The octet at which the connection is cut, and all after it, never come. */
   private trim(): void {
-    const excess = this.cut === undefined ? 0 : this.connection.bytesReceived - this.cut.allowed
+    if (this.cut === undefined) return
+    const excess = this.connection.bytesReceived - this.cut.allowed
     if (excess <= 0) return
-    this.isCutDue = true
+    this.cutDue = this.cut.how
     this.unread(this.buffer.subarray(this.at, Math.max(this.at, this.buffer.length - excess)))
   }
 
   private readonly pull: Effect.Effect<void, Over> = Effect.gen({ self: this }, function*() {
     yield* this.flush
-    if (this.isCutDue) return yield* this.stop(this.cut?.how ?? "Drop")
+    if (this.cutDue !== undefined) return yield* this.stop(this.cutDue)
     const octets = yield* this.take
     if (octets === undefined) return yield* over
     this.unread(this.buffered === 0 ? octets : concat([this.buffer.subarray(this.at), octets]))

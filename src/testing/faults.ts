@@ -6,7 +6,7 @@
  * @since 0.1.0
  */
 import type * as Duration from "effect/Duration"
-import { type Answer as Reply, reply } from "./script.ts"
+import { type Answer as Reply, reply } from "./answer.ts"
 
 /**
  * The steps of a dialogue at which a fault can strike, in the order of a dialogue.

@@ -2,13 +2,14 @@
  * Both ends of a connection in memory: the client's `Duplex` and the server's `Transport`.
  *
  * What it is: octets to the server go through a queue, octets to the client call its listener from the server's fiber;
- * TLS is a change of state. What it is not: there is no encryption, and no time passes but that of the Clock.
+ * TLS is a change of state. A dialogue of any length settles in microtasks, so before the next step of `TestClock`.
+ * What it is not: there is no encryption, and no time passes but that of the Clock.
  *
  * @since 0.1.0
  */
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
-import * as Queue from "effect/Queue"
 import type { Duplex, Ended, Listener, Target, TlsInfo, TlsUpgrade } from "../SmtpConnector.ts"
 import { ETLS } from "../SmtpError.ts"
 import { concat } from "./records.ts"
@@ -29,8 +30,11 @@ interface Upgrade {
 export const errno = (code: string, syscall: string): Error =>
   Object.assign(new Error(`${syscall} ${code}`), { code, syscall })
 
-const etls = (message: string, temporary: boolean, cause?: unknown): ETLS =>
-  new ETLS({ message, command: "CONN", temporary, ...(cause === undefined ? {} : { cause }) })
+/** An error of the handshake, for the step it belongs to. */
+type Failing = (command: "CONN" | "STARTTLS") => ETLS
+
+const etls = (message: string, temporary: boolean, cause?: unknown): Failing => (command) =>
+  new ETLS({ message: `${command}: ${message}`, command, temporary, ...(cause === undefined ? {} : { cause }) })
 
 const plainSpoken = () =>
   etls(
@@ -46,12 +50,38 @@ const lost = (ended: Ended) =>
     ended._tag === "Errno" ? ended.cause : undefined
   )
 
+/** What the client sends, in order. An `effect/Queue` would wake its taker by a timer, too late for `TestClock`. */
+class Items {
+  private readonly items: Array<Item> = []
+  private waiting: (() => void) | undefined
+
+  /** In a microtask: the server never runs inside a call of the client, and is done before any timer. */
+  offer(item: Item): void {
+    queueMicrotask(() => {
+      this.items.push(item)
+      this.waiting?.()
+    })
+  }
+
+  readonly take: Effect.Effect<Item> = Effect.callback((resume) => {
+    const look = () => {
+      const item = this.items.shift()
+      this.waiting = item === undefined ? look : undefined
+      if (item !== undefined) resume(Effect.succeed(item))
+    }
+    look()
+    return Effect.sync(() => {
+      this.waiting = undefined
+    })
+  })
+}
+
 /** One connection; the methods of the two ends are in `duplex` and `transport`. */
 export class MemoryConnection {
   private readonly script: Resolved
   private readonly target: Target
-  private readonly queue: Queue.Queue<Item>
-  private readonly started = Latch.makeUnsafe()
+  private readonly items = new Items()
+  private readonly started = Deferred.makeUnsafe<void>()
   private readonly gone = Latch.makeUnsafe()
   private listener: Listener | undefined
   private held: Array<Uint8Array> = []
@@ -63,15 +93,18 @@ export class MemoryConnection {
   /** How the server has ended. */
   private ended: Ended | undefined
 
-  constructor(script: Resolved, target: Target, queue: Queue.Queue<Item>) {
+  constructor(script: Resolved, target: Target) {
     this.script = script
     this.target = target
-    this.queue = queue
   }
 
   private offer(item: Item): void {
-    Queue.offerUnsafe(this.queue, item)
-    this.started.openUnsafe()
+    this.items.offer(item)
+    this.start()
+  }
+
+  private start(): void {
+    queueMicrotask(() => Deferred.doneUnsafe(this.started, Effect.void))
   }
 
   private destroy(): void {
@@ -82,8 +115,9 @@ export class MemoryConnection {
     this.upgrade = undefined
   }
 
-  private failUpgrade(error: ETLS): void {
+  private failUpgrade(failing: Failing): void {
     const { upgrade } = this
+    const error = failing(this.listener === undefined ? "CONN" : "STARTTLS")
     this.destroy()
     upgrade?.resume(Effect.fail(error))
   }
@@ -103,7 +137,7 @@ export class MemoryConnection {
   private listen(listener: Listener): void {
     if (this.isClientOver) return
     this.listener = listener
-    this.started.openUnsafe()
+    this.start()
     const { held } = this
     this.held = []
     if (held.length > 0) listener.onData(concat(held))
@@ -112,11 +146,8 @@ export class MemoryConnection {
 
   private handshake(tls: TlsUpgrade): Effect.Effect<TlsInfo, ETLS> {
     return Effect.callback((resume) => {
-      if (this.isClientOver || this.ended !== undefined) {
-        this.destroy()
-        return resume(Effect.fail(lost(this.ended ?? { _tag: "Closed" })))
-      }
       this.upgrade = { tls, resume }
+      if (this.isClientOver || this.ended !== undefined) return this.failUpgrade(lost(this.ended ?? { _tag: "Closed" }))
       if (this.held.length > 0) return this.failUpgrade(etls("plaintext came before the TLS handshake", false))
       this.offer({ _tag: "Hello" })
       return Effect.sync(() => this.destroy())
@@ -149,7 +180,7 @@ export class MemoryConnection {
 
   private readonly read: Effect.Effect<Uint8Array | undefined> = Effect.suspend(() => {
     if (this.ended !== undefined) return Effect.undefined
-    return Effect.map(Queue.take(this.queue), (item) => {
+    return Effect.map(this.items.take, (item) => {
       if (item._tag === "Octets") return this.took(item.octets)
       if (item._tag === "Hello") this.failUpgrade(plainSpoken())
       return undefined
@@ -197,10 +228,10 @@ export class MemoryConnection {
   /** The server's end. */
   get transport(): Transport {
     return {
-      opening: Effect.andThen(this.started.await, Effect.sync(() => this.opening)),
+      opening: Effect.andThen(Deferred.await(this.started), Effect.sync(() => this.opening)),
       read: this.read,
       write: (octets) => Effect.sync(() => this.deliver(octets)),
-      hello: Effect.map(Queue.take(this.queue), ({ _tag }) => _tag === "Hello" && this.upgrade !== undefined),
+      hello: Effect.map(this.items.take, ({ _tag }) => _tag === "Hello" && this.upgrade !== undefined),
       startTls: (first) => Effect.sync(() => this.complete(first)),
       failTls: Effect.sync(() =>
         this.failUpgrade(
@@ -217,12 +248,3 @@ export class MemoryConnection {
     }
   }
 }
-
-/**
- * Opens a connection in memory.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const make = (script: Resolved, target: Target): Effect.Effect<MemoryConnection> =>
-  Effect.map(Queue.unbounded<Item>(), (queue) => new MemoryConnection(script, target, queue))

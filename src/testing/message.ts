@@ -5,11 +5,12 @@
  */
 import * as Effect from "effect/Effect"
 import * as DotStuffing from "../DotStuffing.ts"
+import type { Answer } from "./answer.ts"
 import type { Over, Plan } from "./conversation.ts"
 import type { Step } from "./faults.ts"
 import * as Mail from "./mail.ts"
 import { makeReceived, type Received } from "./records.ts"
-import type { Answer, Command } from "./script.ts"
+import type { Command } from "./script.ts"
 import { Sink, type Sunk } from "./sink.ts"
 import { isPositive, type Session, type Transaction } from "./state.ts"
 
@@ -196,8 +197,7 @@ export const bdat = Effect.fnUntraced(function*(session: Session, command: Comma
   const replied = isReadable ? yield* readChunk(session, sink, Number(size)) : undefined
   if (refusal === undefined && last !== undefined) return yield* finish(session, sink, "BDAT", replied)
   if (session.transaction !== undefined) session.transaction.sink = sink
-  if (replied !== undefined) return
   const byDefault = () => refusal ?? session.say(250, "2.0.0", `${size} octets`)
-  const answer = yield* session.reply(["bdat"], () => session.answer("bdat", command, byDefault))
+  const answer = replied ?? (yield* session.reply(["bdat"], () => session.answer("bdat", command, byDefault)))
   if (!isPositive(answer)) session.transaction = undefined
 })

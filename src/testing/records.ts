@@ -150,7 +150,6 @@ export class Connection {
   }
 
   close(): void {
-    if (!this.open) return
     this.open = false
     this.line("event", "closed")
     this.recorder.changed()

@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import { type Answer, reply } from "./answer.ts"
 import { auth } from "./auth.ts"
 import type { Over } from "./conversation.ts"
 import { bdat, data } from "./message.ts"
@@ -17,7 +18,6 @@ import { handshake, startTls } from "./tls.ts"
 import { mail, rcpt, rset } from "./transaction.ts"
 import type { Transport } from "./transport.ts"
 
-type Answer = Script.Answer
 type Command = Script.Command
 
 const greet = Effect.fnUntraced(function*(session: Session): Effect.fn.Return<void, Over> {
@@ -37,7 +37,7 @@ const hello = (session: Session, command: Command, verb: "ehlo" | "lhlo" | "helo
       : command.argument === ""
       ? session.say(501, "5.5.4", `${command.verb} needs a name`)
       : verb === "helo"
-      ? Script.reply(250, script.name)
+      ? reply(250, script.name)
       : Script.ehlo(script, session.secure, command.argument)
   return session.reply(
     [session.hasUpgraded ? "ehlo2" : "ehlo"],
@@ -118,7 +118,8 @@ const step = Effect.fnUntraced(function*(session: Session): Effect.fn.Return<voi
 })
 
 /**
- * Runs one connection to its end, whoever ends it. Never fails; ends the transport also when interrupted.
+ * Runs one connection to its end, whoever ends it. Never fails: a handler that throws ends the connection and is
+ * logged. Ends the transport also when interrupted.
  *
  * @category running
  * @since 0.1.0
@@ -128,6 +129,10 @@ export const run = (script: Script.Resolved, recorder: Recorder, transport: Tran
     const session = new Session(script, recorder, transport)
     return Effect.andThen(greet(session), Effect.forever(step(session), { disableYield: true })).pipe(
       Effect.ignore,
+      Effect.catchDefect((defect) => {
+        session.connection.line("event", `the script threw: ${String(defect)}`)
+        return Effect.logError("the script of the fake server threw", defect)
+      }),
       Effect.ensuring(Effect.andThen(transport.end, Effect.sync(() => session.connection.close())))
     )
   })

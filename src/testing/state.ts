@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import { type Answer, reply } from "./answer.ts"
 import { Conversation, type Over, type Peer } from "./conversation.ts"
 import type { Step } from "./faults.ts"
 import * as Mail from "./mail.ts"
@@ -12,7 +13,6 @@ import * as Script from "./script.ts"
 import type { Sink } from "./sink.ts"
 import type { Transport } from "./transport.ts"
 
-type Answer = Script.Answer
 type Command = Script.Command
 
 /** A mail transaction: what MAIL opened. */
@@ -53,7 +53,7 @@ export class Session implements Peer {
 
   /** A reply with its enhanced code, where those are offered. */
   say(code: number, enhanced: string, text: string): Answer {
-    return Script.reply(code, this.script.extensions.enhancedStatusCodes ? `${enhanced} ${text}` : text)
+    return reply(code, this.script.extensions.enhancedStatusCodes ? `${enhanced} ${text}` : text)
   }
 
   refuse(refusal: Mail.Refusal): Answer {
@@ -121,7 +121,7 @@ export class Session implements Peer {
       case "authContinue":
         return this.say(235, "2.7.0", "authenticated")
       case "data":
-        return Script.reply(354, "go ahead")
+        return reply(354, "go ahead")
       case "idle":
         return this.say(421, "4.4.2", `${this.script.name} closing`)
       case "quit":

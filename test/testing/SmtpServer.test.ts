@@ -3,12 +3,14 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
+import { TestClock } from "effect/testing"
 import { createHash, createHmac } from "node:crypto"
 import { SmtpConnector } from "../../src/SmtpConnector.ts"
 import * as SmtpReply from "../../src/SmtpReply.ts"
 import { SmtpServer } from "../../src/testing/index.ts"
-import { base64, dial, greeted, type RawClient, secured, tls } from "./rawClient.ts"
+import { base64, dial, greeted, type RawClient, secured, settle, tls } from "./rawClient.ts"
 
 const utf8 = new TextEncoder()
 
@@ -233,6 +235,7 @@ describe("the default server", () => {
 describe("the extensions", () => {
   const switches: ReadonlyArray<readonly [SmtpServer.Extensions, string, string, string]> = [
     [{ startTls: false }, "STARTTLS", "STARTTLS", "502"],
+    [{ startTls: false }, "STARTTLS", "AUTH PLAIN", "502"],
     [{ size: 5 }, "SIZE 52428800", "MAIL FROM:<a@b.test> SIZE=6", "552 5.3.4"],
     [{ size: false }, "SIZE 52428800", "MAIL FROM:<a@b.test> SIZE=6", "555"],
     [{ eightBitMime: false }, "8BITMIME", "MAIL FROM:<a@b.test> BODY=8BITMIME", "555"],
@@ -280,7 +283,7 @@ describe("the extensions", () => {
             `MAIL FROM:<a@b.test> ${parameters}`,
             "RCPT TO:<b@b.test>",
             "DATA",
-            "BDAT 3\r\n\0\n",
+            "BDAT 5\r\n\0\nx",
             "BDAT 0 LAST"
           ),
           ["250 2.1.0", "250 2.1.5", "503 5.5.1", "250 2.0.0", "250 2.0.0"]
@@ -342,6 +345,7 @@ describe("AUTH", () => {
       "535"
     ]],
     ["EXTERNAL", [`AUTH EXTERNAL =`], ["235"]],
+    ["EXTERNAL as somebody unknown", [`AUTH EXTERNAL ${base64("toString")}`], ["535"]],
     ["a cancelled exchange", ["AUTH LOGIN", "*", "NOOP"], ["334", "501", "250"]],
     ["what is no base64", ["AUTH PLAIN !"], ["501"]],
     ["no mechanism", ["AUTH"], ["501"]],
@@ -435,8 +439,8 @@ describe("LMTP", () => {
           "452 4.2.2 full",
           "250 2.0.0 queued as 1"
         ])
-        client.send("MAIL FROM:<ann@a.test>", "RCPT TO:<cy@b.test>", "BDAT 1 LAST\r\nx", "NOOP")
-        assert.deepStrictEqual((yield* client.all(4)).map((reply) => reply.slice(0, 3)), ["250", "250", "452", "500"])
+        client.send("MAIL FROM:<ann@a.test>", "RCPT TO:<cy@b.test>", "BDAT 3 LAST\r\nx", "NOOP")
+        assert.deepStrictEqual((yield* client.all(4)).map((reply) => reply.slice(0, 3)), ["250", "250", "452", "250"])
         const received = yield* (yield* server).received
         assert.deepStrictEqual(received.map(({ protocol, to }) => ({ protocol, to })), [
           { protocol: "lmtp", to: ["bob@b.test", "di@b.test"] }
@@ -467,14 +471,67 @@ describe("BDAT", () => {
       { respond: { bdat: ({ argument }) => argument === "2" ? SmtpServer.reply(452, "4.3.1 full") : undefined } },
       Effect.gen(function*() {
         const client = yield* greeted
-        client.send("BDAT 5\r\nNOOP", "MAIL FROM:<a@b.test>", "BDAT 3\r\nx", "BDAT 1")
-        assert.deepStrictEqual((yield* client.all(3)).map((reply) => reply.slice(0, 9)), [
+        client.send(
+          "BDAT 6\r\nNOOP",
+          "MAIL FROM:<a@b.test>",
+          "BDAT 3\r\nx",
+          "RSET",
+          "MAIL FROM:<a@b.test>",
+          "RCPT TO:<b@b.test>",
+          "BDAT 2",
+          "",
+          "BDAT 4",
+          "ab"
+        )
+        assert.deepStrictEqual((yield* client.all(8)).map((reply) => reply.slice(0, 9)), [
           "503 5.5.1",
-          "500 5.5.1",
-          "250 2.1.0"
+          "250 2.1.0",
+          "554 5.5.1",
+          "250 2.0.0",
+          "250 2.1.0",
+          "250 2.1.5",
+          "452 4.3.1",
+          "503 5.5.1"
         ])
       })
     ))
+})
+
+describe("a message of chunks", () => {
+  it.effect("takes neither RCPT nor DATA", () =>
+    withServer(
+      {},
+      Effect.gen(function*() {
+        const client = yield* greeted
+        client.send("MAIL FROM:<a@b.test>", "RCPT TO:<b@b.test>", "BDAT 2", "", "RCPT TO:<c@b.test>", "DATA")
+        assert.deepStrictEqual((yield* client.all(5)).slice(3), [
+          "503 5.5.1 BDAT has begun",
+          "503 5.5.1 this transaction takes BDAT"
+        ])
+      })
+    ))
+
+  it.effect("is not kept over the SIZE limit", () => {
+    const kept: Array<unknown> = []
+    return withServer(
+      {
+        extensions: { size: 5 },
+        respond: {
+          message: ({ message }) => {
+            kept.push(message?.size, message?.text)
+            return undefined
+          }
+        }
+      },
+      Effect.gen(function*() {
+        const client = yield* greeted
+        client.send("MAIL FROM:<a@b.test>", "RCPT TO:<b@b.test>", "BDAT 4", "ab", "BDAT 4 LAST", "cd")
+        assert.strictEqual((yield* client.all(4)).at(-1), "552 5.3.4 the message is too large")
+        assert.strictEqual(kept[0], 8)
+        assert.isAtMost(String(kept[1]).length, 5)
+      })
+    )
+  })
 })
 
 describe("pipelining", () => {
@@ -628,6 +685,24 @@ describe("the script", () => {
       })
     ))
 
+  it.effect("ends the connection when a handler throws, and says so", () =>
+    withServer(
+      {
+        respond: {
+          noop: () => {
+            throw new Error("boom")
+          }
+        }
+      },
+      Effect.gen(function*() {
+        const client = yield* greeted
+        assert.strictEqual(yield* client.say("NOOP"), "FIN")
+        const { awaitClosed, transcript } = yield* server
+        yield* awaitClosed
+        assert.strictEqual((yield* transcript).at(-2)?.text, "the script threw: Error: boom")
+      })
+    ).pipe(Effect.provide(Logger.layer([]))))
+
   it.effect("refuses a client in the greeting, and takes but QUIT then", () =>
     withServer(
       { greeting: SmtpServer.reply(554, "5.7.1 no") },
@@ -738,7 +813,7 @@ describe("TLS in memory", () => {
         yield* Effect.yieldNow
         yield* Effect.yieldNow
         const error = yield* Effect.flip(client.duplex.upgrade(tls))
-        assert.include(error.message, "plaintext")
+        assert.strictEqual(error.message, "CONN: plaintext came before the TLS handshake")
       })
     ))
 
@@ -786,14 +861,31 @@ describe("the duplex in memory", () => {
       { highWaterMark: 10 },
       Effect.gen(function*() {
         const client = yield* greeted
+        const before = client.drains()
         assert.strictEqual(client.send("NOOP"), true)
         assert.strictEqual(client.send("NOOP"), false)
-        assert.strictEqual(client.drains(), 0)
+        assert.strictEqual(client.drains(), before)
         yield* client.all(2)
-        assert.strictEqual(client.drains(), 1)
+        assert.strictEqual(client.drains(), before + 1)
         client.duplex.write([new Uint8Array(0)])
         assert.strictEqual(yield* client.say("NOOP"), "250 2.0.0 OK")
-        assert.strictEqual(client.drains(), 1)
+        assert.strictEqual(client.drains(), before + 1)
+      })
+    ))
+
+  it.effect("calls onDrain when the server has taken everything, not before", () =>
+    withServer(
+      { highWaterMark: 10, faults: [SmtpServer.at("noop", SmtpServer.delay("1 minute"))] },
+      Effect.gen(function*() {
+        const client = yield* greeted
+        const before = client.drains()
+        client.send("NOOP")
+        assert.strictEqual(client.send("NOOP"), false)
+        yield* settle
+        assert.strictEqual(client.drains(), before)
+        yield* TestClock.adjust("1 minute")
+        yield* client.all(2)
+        assert.strictEqual(client.drains(), before + 1)
       })
     ))
 

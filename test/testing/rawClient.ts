@@ -1,7 +1,5 @@
 /** A client that talks lines to a connector's duplex: no protocol, for tests of the fake server. */
 import * as Effect from "effect/Effect"
-import * as Queue from "effect/Queue"
-import * as Stream from "effect/Stream"
 import { type Duplex, type Ended, SmtpConnector, type TlsUpgrade } from "../../src/SmtpConnector.ts"
 import * as SmtpReply from "../../src/SmtpReply.ts"
 
@@ -22,6 +20,8 @@ export interface RawClient {
   readonly all: (n: number) => Effect.Effect<ReadonlyArray<string>>
   /** Every call of onData as text. */
   readonly writes: ReadonlyArray<string>
+  /** Everything that came, in order. */
+  readonly events: ReadonlyArray<string>
   readonly drains: () => number
   readonly listen: () => void
 }
@@ -34,35 +34,49 @@ export const dial = Effect.fnUntraced(
     const connector = yield* SmtpConnector
     const [target] = yield* connector.resolve({ host: "mx.test", port: options?.port ?? 25, path: options?.path })
     const duplex = yield* connector.connect(target)
-    const events = yield* Queue.unbounded<Event>()
     const writes: Array<string> = []
+    const seen: Array<string> = []
+    let read = 0
+    let waiting: (() => void) | undefined
     let drains = 0
+    const offer = (event: Event) => {
+      seen.push(shown(event))
+      waiting?.()
+    }
     const decoder = SmtpReply.makeDecoder()
     const listen = () =>
       duplex.listen({
         onData: (octets) => {
           writes.push(text.decode(octets))
-          decoder.push(octets, (reply) =>
-            Queue.offerUnsafe(events, { reply: `${reply.code} ${reply.lines.join(" / ")}` }))
+          decoder.push(octets, (reply) => offer({ reply: `${reply.code} ${reply.lines.join(" / ")}` }))
         },
         onDrain: () => {
           drains++
         },
-        onEnd: (ended) =>
-          Queue.offerUnsafe(events, { ended })
+        onEnd: (ended) => offer({ ended })
       })
     const send = (...lines: ReadonlyArray<string>) =>
       duplex.write([utf8.encode(
         lines.map((line) => `${line}\r\n`).join("")
       )])
-    const next = Effect.map(Queue.take(events), shown)
+    const next = Effect.callback<string>((resume) => {
+      const look = () => {
+        const event = seen[read]
+        waiting = event === undefined ? look : undefined
+        if (event === undefined) return
+        read++
+        resume(Effect.succeed(event))
+      }
+      look()
+    })
     const client: RawClient = {
       duplex,
       send,
       next,
       say: (line) => Effect.suspend(() => (send(line), next)),
-      all: (n) => Stream.fromEffectRepeat(next).pipe(Stream.take(n), Stream.runCollect),
+      all: (n) => Effect.forEach(Array.from({ length: n }), () => next),
       writes,
+      events: seen,
       drains: () => drains,
       listen
     }
@@ -70,6 +84,9 @@ export const dial = Effect.fnUntraced(
     return client
   }
 )
+
+/** Lets everything that is under way happen. */
+export const settle = Effect.andThen(Effect.yieldNow, Effect.yieldNow)
 
 /** Dials, reads the greeting, says EHLO. */
 export const greeted = Effect.gen(function*() {
