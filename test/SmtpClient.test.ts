@@ -562,8 +562,8 @@ describe("retryTemporary", () => {
     Effect.suspend(() => {
       const seen: Array<SmtpError.Tag> = []
       const schedule = Schedule.recurs(1).pipe(
-        Schedule.satisfiesInputType<SmtpClient.ClientError>(),
-        Schedule.tapInput((error) => Effect.sync(() => seen.push(error._tag)))
+        Schedule.setInputType<SmtpClient.ClientError>(),
+        Schedule.tap(({ input }) => Effect.sync(() => seen.push(input._tag)))
       )
       return retrying(once("greeting", SmtpServer.drop), (smtp) =>
         Effect.gen(function*() {

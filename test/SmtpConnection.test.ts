@@ -598,6 +598,18 @@ describe("a refusal", () => {
         })
     ))
 
+  it.effect("behind the 354 is EPROTOCOL, and nothing of the message is sent", () =>
+    connected(
+      { faults: [SmtpServer.at("data", SmtpServer.surplus("552 5.3.4 too large"))] },
+      (connection, server) =>
+        Effect.gen(function*() {
+          const error = yield* Effect.flip(connection.send(envelope, "hi\r\n"))
+          assert.deepInclude(error, { _tag: "EPROTOCOL", command: "DATA", inDoubt: false, handedOver: false } as never)
+          yield* server.awaitClosed
+          assert.isTrue((yield* sentOctets(server)).endsWith("\r\nDATA\r\n"))
+        })
+    ))
+
   it.effect("of RSET before a send is EPROTOCOL, of which nothing was attempted", () =>
     connected(
       {

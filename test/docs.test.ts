@@ -54,8 +54,16 @@ describe("the examples", () => {
     assert.strictEqual(await compile(`${folder}tsconfig.json`), "")
   })
 
-  for (const example of examples.filter((one) => one.isRun)) {
+  const declaresTests = (example: Example): boolean => /\bit\.effect\(/.test(example.code)
+
+  for (const example of examples.filter((one) => one.isRun && !declaresTests(one))) {
     it(`${example.file}:${example.line} runs`, { timeout: 30_000 }, async () => {
+      await import(/* @vite-ignore */ fileOf(example))
+    })
+  }
+
+  for (const example of examples.filter((one) => one.isRun && declaresTests(one))) {
+    describe(`${example.file}:${example.line}`, async () => {
       await import(/* @vite-ignore */ fileOf(example))
     })
   }

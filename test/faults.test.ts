@@ -219,7 +219,7 @@ const checkOutcome = (at: Stage, kind: Kind, exit: Exit.Exit<unknown, unknown>):
     // A connection that is being made carries no message: nothing was or was not attempted.
     attempted: at.call === "make" ? want.attempted : error.attempted
   }
-  assert.deepStrictEqual(got, want)
+  assert.deepStrictEqual<unknown>(got, want)
   const codes: { readonly [K in Kind]?: number } = { "421": 421, "4xx": 454, "5xx": 554, wrong: at.wrong }
   assert.strictEqual(error.responseCode, at.name === "handshake" ? undefined : codes[kind] ?? error.responseCode)
   return [error._tag, error.inDoubt ? "?" : "", error.isTemporary ? "~" : "", after === "usable" ? " usable" : ""].join("")

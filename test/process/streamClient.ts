@@ -12,7 +12,7 @@ import * as SmtpConnection from "../../src/SmtpConnection.ts"
 const port = Number(process.argv[2])
 const blocks = Number(process.argv[3]) * 16
 const line = `${"0123456789".repeat(7)}abcdef\r\n`
-const block = new TextEncoder().encode(`..${line}`.repeat(841).slice(0, 65_536 - 2) + "\r\n")
+const block = new TextEncoder().encode(line.repeat(841).slice(0, 65_536 - 2) + "\r\n")
 
 const rss = Effect.sync(() => {
   globalThis.gc?.()
@@ -30,10 +30,10 @@ Effect.gen(function*() {
       Stream.map(() => {
         peak = Math.max(peak, process.memoryUsage().rss)
         hash.update(block)
-        return block.slice()
+        return block
       })
     )
-  yield* connection.send(envelope, Stream.make(block.slice()))
+  yield* connection.send(envelope, Stream.make(block))
   const before = yield* rss
   peak = before
   const { messageSize } = yield* connection.send(envelope, source(blocks))

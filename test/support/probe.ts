@@ -30,6 +30,8 @@ export interface Settled<A, E> {
 
 export interface Probe {
   readonly dialled: ReadonlyArray<Dialled>
+  /** Called inside each `write`, before the octets go on. */
+  onWrite: (text: string) => void
   /** Octets handed over on all connections. */
   readonly handed: () => number
   readonly sleeps: () => number
@@ -46,7 +48,7 @@ export interface Probe {
 
 const binary = new TextDecoder("latin1")
 
-const recorded = (duplex: Duplex, log: Dialled): Duplex => ({
+const recorded = (duplex: Duplex, log: Dialled, onWrite: (text: string) => void): Duplex => ({
   secured: duplex.secured,
   localAddress: duplex.localAddress,
   remoteAddress: duplex.remoteAddress,
@@ -57,7 +59,9 @@ const recorded = (duplex: Duplex, log: Dialled): Duplex => ({
     duplex.listen(listener)
   },
   write: (chunks) => {
-    log.writes.push(chunks.map((chunk) => binary.decode(chunk)).join(""))
+    const text = chunks.map((chunk) => binary.decode(chunk)).join("")
+    log.writes.push(text)
+    onWrite(text)
     return duplex.write(chunks)
   },
   destroy: () => {
@@ -104,6 +108,7 @@ const makeProbe = Effect.gen(function*() {
   })
   const probe: Probe = {
     dialled,
+    onWrite: () => {},
     handed: () => dialled.reduce((sum, { writes }) => sum + writes.join("").length, 0),
     sleeps: () => due.size,
     fibers: () => fibers,
@@ -124,13 +129,17 @@ const makeProbe = Effect.gen(function*() {
 })
 
 /** What a connector's duplexes are asked to do, in `dialled`. */
-const recording = (connector: SmtpConnector["Service"], dialled: Array<Dialled>): SmtpConnector["Service"] => ({
+const recording = (
+  connector: SmtpConnector["Service"],
+  dialled: Array<Dialled>,
+  probe: Probe
+): SmtpConnector["Service"] => ({
   ...connector,
   connect: (target) =>
     Effect.map(connector.connect(target), (duplex) => {
       const log: Dialled = { writes: [], destroyed: 0, listened: 0 }
       dialled.push(log)
-      return recorded(duplex, log)
+      return recorded(duplex, log, (text) => probe.onWrite(text))
     })
 })
 
@@ -148,7 +157,7 @@ export const probed = <A, E>(
   Effect.gen(function*() {
     const { counted, counter, dialled, probe } = yield* makeProbe
     yield* TestClock.adjust(0)
-    const connector = recording(yield* SmtpConnector, dialled)
+    const connector = recording(yield* SmtpConnector, dialled, probe)
     const server = yield* SmtpServer.SmtpServer
     const scope = yield* Scope.make()
     const watched = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
