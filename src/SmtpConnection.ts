@@ -86,8 +86,8 @@ export interface SmtpConnection {
     message: message.Message<E, R>
   ) => Effect.Effect<outcome.SendResult, SmtpError.SendError | E, R>
   /**
-   * Sends one mail after the other; each pulled mail gives exactly one Result, in order. After a lost connection nothing
-   * more is pulled.
+   * Sends one mail after the other; each pulled mail gives exactly one Result, in order. Once a Result has told of a lost
+   * connection, nothing more is pulled.
    */
   readonly sendAll: <E, R, E2 = never, R2 = never>(
     mails: Stream.Stream<Mail<E2, R2>, E, R>
@@ -180,13 +180,17 @@ class Connection implements SmtpConnection {
     Stream.transformPull(mails, (pull) =>
       Effect.sync(() => {
         let pulled: Array<Mail<E2, R2>> = []
+        let isLossTold = false
         return Effect.gen({ self: this }, function*() {
           while (pulled.length === 0) {
-            if (this.#wire.failure !== undefined) return yield* Cause.done()
+            // A loss that no Result has told of is told by the next mail: a stream that just ended would hide it.
+            if (isLossTold) return yield* Cause.done()
             pulled = [...yield* pull]
           }
           const mail = pulled.shift()!
-          return [yield* Effect.result(this.send(mail.envelope, mail.message))] as const
+          const result = yield* Effect.result(this.send(mail.envelope, mail.message))
+          isLossTold = this.#wire.failure !== undefined && Result.isFailure(result)
+          return [result] as const
         })
       })) as Stream.Stream<Result.Result<outcome.SendResult, SmtpError.SendError | E2>, E, R | R2>
 

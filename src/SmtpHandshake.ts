@@ -110,7 +110,7 @@ const startTls = Effect.fnUntraced(function*(
     return isRequired || error._tag !== "ETLS" ? yield* error : Option.none<SmtpConnector.TlsInfo>()
   }
   return yield* wire.upgrade(upgradeOf(options), "STARTTLS").pipe(
-    Effect.map(Option.some),
+    Effect.asSome,
     Effect.mapError((error) => !isRequired && mayRedial(error) ? new HandshakeFailed() : error)
   )
 })
@@ -227,7 +227,7 @@ const dial = Effect.fnUntraced(function*(
     if (exit._tag === "Success") return exit.success
     if (furthest === undefined || exit.failure.step > furthest.step) furthest = exit.failure
   }
-  return yield* Effect.fail(furthest!.error)
+  return yield* furthest!.error
 })
 
 /** The name of this host comes from the connector: one that EHLO cannot say is a mistake in its options. */

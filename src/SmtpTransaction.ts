@@ -269,7 +269,8 @@ const finish = (run: Run<never, never>, last: ReadonlyArray<Uint8Array>, count: 
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
       const { wire } = run.dialogue.session
-      if (wire.failure !== undefined) return yield* Effect.fail(SmtpError.classify(wire.failure, inBody))
+      const obstacle = wire.checkQuiet()
+      if (obstacle !== undefined) return yield* Effect.fail(SmtpError.classify(obstacle, inBody))
       const replies: Array<SmtpReply.SmtpReply> = []
       yield* wire.endBody(last, count)
       const exit = yield* Effect.exit(restore(readFinal(run, count, replies)))

@@ -187,6 +187,16 @@ export class SmtpWire implements SmtpConnector.Listener {
     this.#mustDrain = !this.#duplex.write(chunks)
   }
 
+  /**
+   * Why nothing can be asked of the server. A reply that has begun before its command answers nothing: the wire fails.
+   */
+  checkQuiet(): Failure | undefined {
+    if (this.#owed === 0 && this.#decoder.isPartial()) {
+      this.fail({ _tag: "Grammar", detail: "a reply began before its command" })
+    }
+    return this.#failure
+  }
+
   /** Octets to the server, with the replies they will be owed; nothing is written once the wire has failed. */
   hand(chunks: ReadonlyArray<Uint8Array>, replies: number, timeout: SmtpError.TimeoutName): void {
     if (this.#failure !== undefined) return
@@ -224,9 +234,10 @@ export class SmtpWire implements SmtpConnector.Listener {
       const octets = SmtpCommand.encode(command)
       if (Result.isFailure(octets)) return yield* Effect.die(octets.failure)
       if (this.#failure === undefined && this.#transcript.isOn) yield* this.#transcript.client(command)
-      if (this.#failure !== undefined) {
+      const obstacle = this.checkQuiet()
+      if (obstacle !== undefined) {
         const attempted = where.attempted ?? false
-        return yield* Effect.fail(SmtpError.classify(this.#failure, { ...where, attempted }) as SmtpError.WireError)
+        return yield* Effect.fail(SmtpError.classify(obstacle, { ...where, attempted }) as SmtpError.WireError)
       }
       this.hand([octets.success], 1, where.stage === "QUIT" ? "quit" : "command")
       return yield* this.receive(where)

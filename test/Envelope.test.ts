@@ -241,7 +241,7 @@ describe("sender and recipients", () => {
       recipients: [{ address: "bob@example.com", path: "bob@example.com", notify: undefined, orcpt: undefined }],
       needsSmtpUtf8: false,
       size: undefined,
-      use8BitMime: false,
+      use8BitMime: undefined,
       dsn: { ret: undefined, envid: undefined, optional: false },
       needsDsn: false,
       requireTls: false,

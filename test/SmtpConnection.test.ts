@@ -314,6 +314,20 @@ describe("a stream", () => {
         yield* isClosed(connection)
       })))
 
+  it.effect("that has nothing to give yet is not waited for once the connection is lost", () =>
+    connected({ faults: [SmtpServer.at("body", SmtpServer.drop)] }, (connection) =>
+      Effect.gen(function*() {
+        let isReleased = false
+        const message = Stream.concat(Stream.make("a\r\n"), Stream.never).pipe(
+          Stream.ensuring(Effect.sync(() => {
+            isReleased = true
+          }))
+        )
+        const error = yield* Effect.flip(connection.send(envelope, message))
+        assert.deepInclude(error, { _tag: "ECONNECTION", command: "DATA", inDoubt: false, handedOver: false } as never)
+        assert.isTrue(isReleased)
+      })))
+
   it.effect("is not begun when the envelope is refused", () =>
     connected(
       { faults: [SmtpServer.at("mail", SmtpServer.answer(550, "5.7.1 no"))] },
@@ -556,6 +570,20 @@ describe("a refusal", () => {
       ))
   }
 
+  for (const [step, , command] of steps) {
+    it.effect(`a loss at ${step} is told with its command, in doubt only after the dot`, () =>
+      connected({ faults: [SmtpServer.at(step, SmtpServer.drop)] }, (connection) =>
+        Effect.gen(function*() {
+          const error = yield* Effect.flip(connection.send(envelope, "hi\r\n"))
+          const inDoubt = step === "message"
+          assert.deepInclude(
+            error,
+            { _tag: "ECONNECTION", command, inDoubt, handedOver: inDoubt, attempted: true, isTemporary: true } as never
+          )
+          yield* isClosed(connection)
+        })))
+  }
+
   it.effect("of the message after refused recipients names them all", () =>
     connected(
       {
@@ -729,13 +757,13 @@ describe("LMTP (RFC 2033)", () => {
   it.effect("a refusal and then a loss is a failure in doubt", () =>
     connected(
       {
-        ...finals({ "a@mx.test": SmtpServer.reply(451, "4.2.2 a") }),
+        ...finals({ "a@mx.test": SmtpServer.reply(550, "5.2.1 a") }),
         faults: [SmtpServer.at("message", SmtpServer.drop, { occurrence: 2 })]
       },
       (connection) =>
         Effect.gen(function*() {
           const error = yield* Effect.flip(connection.send(toThree, "hi\r\n"))
-          assert.deepInclude(error, { _tag: "EMESSAGE", inDoubt: true, handedOver: true } as never)
+          assert.deepInclude(error, { _tag: "EMESSAGE", inDoubt: true, handedOver: true, isTemporary: true } as never)
           assert.deepStrictEqual(
             error._tag === "EMESSAGE" && error.rejectedErrors?.map((e) => [e._tag, e.inDoubt]),
             [["EMESSAGE", false], ["ECONNECTION", true], ["ECONNECTION", true]]
@@ -952,6 +980,17 @@ describe("the other commands", () => {
           yield* isUsable(connection)
         })))
 
+    it.effect(`a reply of the wrong class to ${verb} is EPROTOCOL`, () =>
+      connected(
+        { faults: [SmtpServer.at(verb as "vrfy", SmtpServer.answer(354, "go"))] },
+        (connection) =>
+          Effect.gen(function*() {
+            const error = yield* Effect.flip(ask(connection, "x"))
+            assert.deepInclude(error, { _tag: "EPROTOCOL", responseCode: 354, command: verb.toUpperCase() } as never)
+            yield* isClosed(connection)
+          })
+      ))
+
     it.effect(`421 to ${verb} is ECONNECTION`, () =>
       connected(
         { faults: [SmtpServer.at(verb as "vrfy", SmtpServer.answer(421, "bye"))] },
@@ -1071,6 +1110,16 @@ describe("the end", () => {
       yield* server.awaitClosed
       assert.notInclude(yield* verbs(server), "QUIT")
     }).pipe(Effect.provide(SmtpServer.layer({ faults: [SmtpServer.at("message", SmtpServer.silence)] }))))
+
+  it.effect("closing the scope with an interruption of somebody else's says nothing more", () =>
+    Effect.gen(function*() {
+      const server = yield* SmtpServer.SmtpServer
+      const scope = yield* Scope.make()
+      yield* Scope.provide(SmtpConnection.make(options), scope)
+      yield* Scope.close(scope, Exit.interrupt())
+      yield* server.awaitClosed
+      assert.deepStrictEqual(yield* verbs(server), [])
+    }).pipe(Effect.provide(SmtpServer.layer())))
 
   it.effect("closing the scope by interruption says nothing more", () =>
     Effect.gen(function*() {

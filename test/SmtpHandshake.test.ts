@@ -382,6 +382,7 @@ describe("several addresses", () => {
     TLS: at("tls", SmtpServer.tlsFailure),
     TLSDEADLINE: at("tls", silence),
     greeting: at("greeting", answer(450, "busy")),
+    refusal: at("greeting", answer(554, "never")),
     greetingReset: at("greeting", reset)
   }
   const orders: ReadonlyArray<readonly [ReadonlyArray<string>, string, string | number]> = [
@@ -390,6 +391,8 @@ describe("several addresses", () => {
     [["greeting", "TLS", "connect"], "ECONNECTION", 450],
     [["connect", "TLS", "greeting"], "ECONNECTION", 450],
     [["TLSDEADLINE", "greeting"], "ECONNECTION", 450],
+    [["greeting", "refusal"], "ECONNECTION", 450],
+    [["refusal", "greeting"], "ECONNECTION", 554],
     [["connect", "greetingReset"], "ESOCKET", "ECONNRESET"],
     [["greetingReset", "TLS"], "ESOCKET", "ECONNRESET"]
   ]

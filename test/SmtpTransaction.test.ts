@@ -80,7 +80,9 @@ const says = (rows: ReadonlyArray<Said>): void => {
           const [received] = yield* (yield* SmtpServer.SmtpServer).received
           assert.deepStrictEqual(received?.mailParameters, row.mail)
           if (row.rcpt !== undefined) assert.deepStrictEqual(received?.rcptParameters, row.rcpt)
-          if (row.paths !== undefined) assert.deepStrictEqual([received?.from ?? "none", ...received?.to ?? []], row.paths)
+          if (row.paths !== undefined) {
+            assert.deepStrictEqual([received?.from ?? "none", ...received?.to ?? []], row.paths)
+          }
         })
       ))
   }

@@ -422,7 +422,8 @@ const totals: ReadonlyArray<readonly [string, Setup, Total]> = [
 
 const checkTotal = (settled: Settled<unknown, unknown>, want: Total): void => {
   const error = settled.exit._tag === "Failure" ? SmtpError.fromCause(settled.exit.cause) : undefined
-  assert.isTrue(error?._tag === "ETIMEDOUT" && error.timeout === "total", String(settled.exit))
+  if (error?._tag !== "ETIMEDOUT") return assert.fail(String(settled.exit))
+  assert.strictEqual(error.timeout, "total")
   const { code, elapsed, ...rest } = want
   assert.strictEqual(settled.elapsed, elapsed)
   assert.deepInclude(error, rest)

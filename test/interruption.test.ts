@@ -304,6 +304,7 @@ describe("the end of a connection", () => {
         yield* probe.quiet
         yield* Scope.close(scope, Exit.void)
         const error = yield* Effect.flip(Fiber.join(fiber))
+        yield* probe.quiet
         assert.deepInclude(error, { _tag: "ECONNECTION", inDoubt: false })
         assert.strictEqual(freed, 1)
         yield* assertNothingLeft(probe, server)
@@ -374,6 +375,7 @@ describe("the end of a connection", () => {
       Effect.gen(function*() {
         const connection = yield* SmtpConnection.make({ host })
         yield* connection.send(envelope, "hello")
+        yield* probe.quiet
         assert.deepInclude(yield* assertClosed(probe, connection), { _tag: "ECONNECTION", command: "MAIL FROM" })
         yield* connection.quit
         assert.deepInclude(yield* assertClosed(probe, connection), { _tag: "ECONNECTION", command: "API" })

@@ -29,7 +29,7 @@ export interface Settled<A, E> {
 }
 
 export interface Probe {
-  readonly dialled: ReadonlyArray<Dialled>
+  readonly dialled: Array<Dialled>
   /** Called inside each `write`, before the octets go on. */
   onWrite: (text: string) => void
   /** Octets handed over on all connections. */
@@ -125,27 +125,46 @@ const makeProbe = Effect.gen(function*() {
       fibers--
     }
   }
-  return { probe, counted, counter, dialled }
+  return { probe, counted, counter }
 })
 
 /** What a connector's duplexes are asked to do, in `dialled`. */
-const recording = (
-  connector: SmtpConnector["Service"],
-  dialled: Array<Dialled>,
-  probe: Probe
-): SmtpConnector["Service"] => ({
+const recording = (connector: SmtpConnector["Service"], probe: Probe): SmtpConnector["Service"] => ({
   ...connector,
   connect: (target) =>
     Effect.map(connector.connect(target), (duplex) => {
       const log: Dialled = { writes: [], destroyed: 0, listened: 0 }
-      dialled.push(log)
+      probe.dialled.push(log)
       return recorded(duplex, log, (text) => probe.onWrite(text))
     })
 })
 
 /**
- * Runs a test against a fake server, in a scope; then asserts that nothing is left: every connection closed on both
- * sides, no sleep pending, no fiber alive.
+ * Runs a test in a scope; then closes it and asserts that nothing is left: no sleep pending, no fiber alive.
+ */
+export const watched = <A, E, R>(
+  test: (probe: Probe) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, Exclude<R, Scope.Scope>> =>
+  Effect.gen(function*() {
+    const { counted, counter, probe } = yield* makeProbe
+    yield* TestClock.adjust(0)
+    const scope = yield* Scope.make()
+    const provided = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+      effect.pipe(
+        Effect.provideService(Metric.FiberRuntimeMetrics, counter),
+        Effect.provideService(Clock.Clock, counted)
+      )
+    const exit = yield* Effect.exit(provided(Scope.provide(test(probe), scope)))
+    yield* probe.settle(provided(Scope.close(scope, exit)))
+    const value = yield* exit
+    yield* quiet
+    assert.strictEqual(probe.sleeps(), 0, "pending sleeps")
+    assert.strictEqual(probe.fibers(), 0, "fibers alive")
+    return value
+  })
+
+/**
+ * The same against a fake server: every connection has to be closed on both sides, too.
  */
 export const probed = <A, E>(
   script: SmtpServer.Script,
@@ -155,29 +174,15 @@ export const probed = <A, E>(
   ) => Effect.Effect<A, E, Scope.Scope | SmtpConnector>
 ): Effect.Effect<A, E> =>
   Effect.gen(function*() {
-    const { counted, counter, dialled, probe } = yield* makeProbe
-    yield* TestClock.adjust(0)
-    const connector = recording(yield* SmtpConnector, dialled, probe)
+    const connector = yield* SmtpConnector
     const server = yield* SmtpServer.SmtpServer
-    const scope = yield* Scope.make()
-    const watched = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-      effect.pipe(
-        Effect.provideService(Metric.FiberRuntimeMetrics, counter),
-        Effect.provideService(Clock.Clock, counted)
-      )
-    const exit = yield* test(probe, server).pipe(
-      Effect.provideService(SmtpConnector, connector),
-      Scope.provide(scope),
-      watched,
-      Effect.exit
-    )
-    yield* probe.settle(watched(Scope.close(scope, exit)))
-    const value = yield* exit
-    yield* quiet
+    let dialled: ReadonlyArray<Dialled> = []
+    const value = yield* watched((probe) => {
+      dialled = probe.dialled
+      return Effect.provideService(test(probe, server), SmtpConnector, recording(connector, probe))
+    })
     const open = (yield* server.connections).filter((connection) => connection.open).map(({ id }) => id)
     assert.deepStrictEqual(open, [], "connections that the server sees open")
     assert.deepStrictEqual(dialled.filter(({ destroyed }) => destroyed === 0), [], "sockets that were not freed")
-    assert.strictEqual(probe.sleeps(), 0, "pending sleeps")
-    assert.strictEqual(probe.fibers(), 0, "fibers alive")
     return value
   }).pipe(Effect.provide(SmtpServer.layer(script)))

@@ -1,0 +1,187 @@
+/**
+ * A server under the contract suite: what it is declared to be (`Profile`), how to reach it, and what it stored.
+ */
+import { assert } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import * as Sasl from "../../../src/Sasl.ts"
+import * as SmtpConnection from "../../../src/SmtpConnection.ts"
+import type { SmtpConnector } from "../../../src/SmtpConnector.ts"
+import type * as SmtpError from "../../../src/SmtpError.ts"
+
+export type Options = SmtpConnection.Options
+
+/** A behaviour that a server cannot show. The suite checks that this is true; the table says why. */
+export interface Lacks {
+  readonly lacks: string
+}
+export type Or<A> = A | Lacks
+
+export const doesLack = <A>(value: Or<A>): value is Lacks =>
+  typeof value === "object" && value !== null && "lacks" in value
+
+/** A recipient that gets something else than 250, and what. */
+export interface Special {
+  readonly address: string
+  readonly code: number
+}
+
+/** The addresses that the suite sends to where a server is said to treat no address in a special way. */
+export const specials = ["refused", "deferred", "closing", "atData", "afterData"] as const
+
+/** What a server is declared to be. */
+export interface Profile {
+  readonly protocol: "smtp" | "lmtp"
+  /** False: it knows HELO alone. */
+  readonly extended: boolean
+  /** The keywords of EHLO in the order of the alphabet, AUTH among them; `secure`: undefined = it has no TLS. */
+  readonly offers: { readonly clear: ReadonlyArray<string>; readonly secure: ReadonlyArray<string> | undefined }
+  /** The parameter of SIZE; undefined = none, or no limit. */
+  readonly sizeLimit: number | undefined
+  /** The SASL mechanisms in the order of the alphabet. */
+  readonly mechanisms: { readonly clear: ReadonlyArray<string>; readonly secure: ReadonlyArray<string> }
+  /** What MAIL without a login gets. */
+  readonly withoutLogin: "accepted" | "ENOAUTH"
+  /** Whether wrong credentials are refused. */
+  readonly judgesCredentials: Or<true>
+  /** The codes of the replies that are data. */
+  readonly replies: { readonly vrfy: number; readonly expn: number; readonly help: number }
+  /** Recipients by what becomes of them: at RCPT 5yz, at RCPT 4yz, 421 and the end, at DATA, as the final reply. */
+  readonly recipients: { readonly [K in typeof specials[number]]: Or<Special> }
+  /** The code of the final reply to a message that is larger than it announced. "closes": the end of the connection. */
+  readonly oversized: Or<number | "closes">
+  /** The most recipients of one message; undefined = at least 100. */
+  readonly recipientLimit?: number | undefined
+}
+
+/** How to log in by a mechanism; `door` = other options of the connection. */
+export interface Login {
+  readonly credentials: Sasl.Credentials
+  readonly door?: Options | undefined
+}
+
+/** Where a server is reached; none has `auth`. */
+export interface Doors {
+  /** With TLS if the server has any. */
+  readonly main: Options
+  readonly implicit: Or<Options>
+  /** Doors whose certificate does not verify, and the code of why not. */
+  readonly badCertificates: Or<ReadonlyArray<{ readonly door: Options; readonly because: string }>>
+  readonly refusesInGreeting: Or<Options>
+}
+
+/** A server under test. */
+export interface Service {
+  readonly profile: Profile
+  /** As the server or its package states it. */
+  readonly version: string
+  readonly doors: Doors
+  /** The logins that must succeed by a mechanism. */
+  readonly logins: (mechanism: string) => ReadonlyArray<Login>
+  /** A login that opens MAIL; used where `withoutLogin` is ENOAUTH. */
+  readonly account: Sasl.Credentials
+  /** An address that takes mail, and a fresh one for each call. */
+  readonly mailbox: (tag: string) => string
+  /** What was stored for an address, without what the server added in front; waits for it. */
+  readonly stored: Or<(recipient: string) => Effect.Effect<Uint8Array>>
+}
+
+export class Subject extends Context.Service<Subject, Service>()("test/contract/Subject") {}
+
+/** What a check found: the behaviour itself, or the declared difference. */
+export type Finding = "shown" | { readonly instead: string }
+export const shown: Finding = "shown"
+export const instead = (text: string): Finding => ({ instead: text })
+
+export type Needs = Scope.Scope | SmtpConnector
+
+/** One behaviour, as every server is checked for it. */
+export interface Check {
+  readonly title: string
+  readonly run: (subject: Service) => Effect.Effect<Finding, unknown, Needs>
+}
+
+export const check = <E>(title: string, run: (subject: Service) => Effect.Effect<Finding, E, Needs>): Check => ({
+  title,
+  run
+})
+
+export const sender = "sender@client.test"
+
+/** The name that a client says: FQDN, so that no server objects. */
+export const named = (options: Options): Options => ({ name: "client.test", ...options })
+
+/** A connection by any door, not logged in. */
+export const open = (options: Options) => SmtpConnection.make(named(options))
+
+/** A connection by the main door on which MAIL is allowed. */
+export const ready = (subject: Service, more: Options = {}) =>
+  open({
+    ...subject.doors.main,
+    ...(subject.profile.withoutLogin === "ENOAUTH" ? { auth: subject.account } : {}),
+    ...more
+  })
+
+/** The password of each account, on every server. */
+export const accounts: Readonly<Record<string, string>> = {
+  alice: "secret",
+  carol: "pässwörd€",
+  dave: "p=a,s\"s\\w ord:%"
+}
+
+export const passwordOf = (username: string, password: string): Sasl.Credentials =>
+  Sasl.password({ username, password: Redacted.make(password) })
+
+export const alice = passwordOf("alice", "secret")
+
+/** The keywords of the state that the main door ends in. */
+export const offered = ({ profile }: Service): ReadonlyArray<string> => profile.offers.secure ?? profile.offers.clear
+
+/** The mechanisms of that state. */
+export const mechanismsOf = ({ profile }: Service): ReadonlyArray<string> =>
+  profile.offers.secure === undefined ? profile.mechanisms.clear : profile.mechanisms.secure
+
+/** Those of them that this library speaks: what it learns later is checked without a word here. */
+export const spoken = (subject: Service): ReadonlyArray<Sasl.Mechanism> =>
+  mechanismsOf(subject).flatMap((name) => Sasl.mechanisms.find((mechanism) => mechanism.name === name) ?? [])
+
+/** The main door without TLS. */
+export const inClear = ({ doors }: Service): Options => ({ ...doors.main, tls: "off", tlsOptions: undefined })
+
+/** What a failure has to be; fails the test otherwise. */
+export const fails = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  expected: { readonly tag: SmtpError.Tag; readonly code?: number; readonly attempted?: boolean },
+  context = ""
+) =>
+  Effect.map(Effect.flip(effect), (error) => {
+    const found = error as SmtpError.SmtpError
+    const facts = {
+      tag: found._tag,
+      ...(expected.code === undefined ? {} : { code: found.responseCode }),
+      ...(expected.attempted === undefined ? {} : { attempted: found.attempted })
+    }
+    assert.deepStrictEqual(facts, expected, `${context} ${found.message}`)
+    return found
+  }).pipe(Effect.mapError((value) => new Error(`${context}: ${expected.tag} expected, but it gave ${String(value)}`)))
+
+/** Asserts that the octets stored for an address are these; of long ones shows only where they differ. */
+export const holds = (subject: Service, recipient: string, expected: Uint8Array): Effect.Effect<void> =>
+  doesLack(subject.stored)
+    ? Effect.void
+    : Effect.map(subject.stored(recipient), (found) => assertOctets(found, expected))
+
+const text = new TextDecoder("latin1")
+const around = (octets: Uint8Array, at: number): string =>
+  JSON.stringify(text.decode(octets.subarray(Math.max(0, at - 40), at + 40)))
+
+export const assertOctets = (found: Uint8Array, expected: Uint8Array): void => {
+  const end = Math.max(found.length, expected.length)
+  let at = 0
+  while (at < end && found[at] === expected[at]) at++
+  if (at === end) return
+  const sizes = `stored ${found.length} octets, expected ${expected.length}`
+  assert.fail(`${sizes}; from octet ${at} on: ${around(found, at)} in place of ${around(expected, at)}`)
+}
