@@ -138,7 +138,11 @@ class Connection implements SmtpConnection {
   }
 
   readonly login = (credentials: Sasl.Credentials): Effect.Effect<void, SmtpError.LoginError> =>
-    this.#exclusive(SmtpLogin.login(this.#dialogue.session, credentials, this.#options))
+    this.#exclusive(Effect.suspend(() => {
+      const login = SmtpLogin.login(this.#dialogue.session, credentials, this.#options)
+      // RFC 4954 §4: no AUTH inside a mail transaction.
+      return this.#dialogue.needsReset ? Effect.andThen(SmtpTransaction.reset(this.#dialogue), login) : login
+    }))
 
   readonly send = <E = never, R = never>(
     input: Envelope.Input,
@@ -220,10 +224,15 @@ class Connection implements SmtpConnection {
       return Effect.fail(new SmtpError.EENVELOPE({ command: "API", attempted: false, field, message: text }))
     }
     const where = { stage: field.split(".", 1)[0]!.toUpperCase() as "VRFY" | "EXPN" | "HELP" }
-    return this.#exclusive(Effect.flatMap(this.#wire.command(command, where), (reply) =>
-      reply.code === 421 || SmtpReply.severity(reply) === 3
-        ? Effect.fail(SmtpError.classify({ _tag: "Refused", reply }, where) as SmtpError.WireError)
-        : Effect.succeed(reply)))
+    return this.#exclusive(
+      Effect.flatMap(
+        this.#wire.command(command, where),
+        (reply) =>
+          reply.code === 421 || SmtpReply.severity(reply) === 3
+            ? Effect.fail(SmtpError.classify({ _tag: "Refused", reply }, where) as SmtpError.WireError)
+            : Effect.succeed(reply)
+      )
+    )
   }
 
   readonly vrfy = (mailbox: string) => this.#ask("vrfy.mailbox", { _tag: "Vrfy", text: mailbox })

@@ -115,12 +115,13 @@ const startTls = Effect.fnUntraced(function*(
   )
 })
 
-/** A connection that is secured by its maker gets a second TLS only when the caller named the mode. */
-const needsTls = (options: Resolved, wire: SmtpWire.SmtpWire): boolean =>
-  options.tlsIsExplicit || !wire.isSecuredByMaker
-
+/** A connection that is secured by its maker is upgraded once more only where the caller names STARTTLS. */
 const usesStartTls = (options: Resolved, wire: SmtpWire.SmtpWire): boolean =>
-  (options.tls === "starttls" || options.tls === "opportunistic") && needsTls(options, wire)
+  (options.tls === "starttls" || options.tls === "opportunistic") && (options.tlsIsExplicit || !wire.isSecuredByMaker)
+
+/** Implicit TLS says that the connection is TLS from its first octet: one that its maker secured is that already. */
+const usesImplicitTls = (options: Resolved, wire: SmtpWire.SmtpWire): boolean =>
+  options.tls === "implicit" && (options.endpoint.path !== undefined || !wire.isSecuredByMaker)
 
 /** The hint that a greeting deadline carries on a connection without TLS. */
 const greetingHint = (options: Resolved): string | undefined =>
@@ -137,7 +138,7 @@ interface Failed {
 const failingAt = (step: Failed["step"]) => (error: SmtpError.ConnectError): Failed => ({ step, error })
 
 const greet = Effect.fnUntraced(function*(wire: SmtpWire.SmtpWire, options: Resolved) {
-  const security = options.tls === "implicit" && needsTls(options, wire)
+  const security = usesImplicitTls(options, wire)
     ? Option.some(yield* Effect.mapError(wire.upgrade(upgradeOf(options), "CONN"), failingAt(1)))
     : Option.none<SmtpConnector.TlsInfo>()
   const greeting = yield* Effect.mapError(wire.greeting(greetingHint(options)), failingAt(2))

@@ -132,6 +132,15 @@ const faultOf = (command: SmtpCommand.SmtpCommand): Sasl.SaslError | undefined =
     : saslError(`${encoded.failure.field} ${encoded.failure.detail}`, "options.auth")
 }
 
+/** RFC 4954 §4: the AUTH command keeps to the length of a command line; a longer initial response waits for the 334. */
+const isTooLong = (first: AuthCommand): boolean => {
+  const encoded = SmtpCommand.encode(first)
+  return Result.isSuccess(encoded) && encoded.success.length > SmtpCommand.maxLineLength
+}
+
+/** Says the initial response when the first, empty challenge asks for it. */
+const deferred = (session: Sasl.Session): Sasl.Session => ({ ...session, step: () => session.step(undefined) })
+
 /** What a challenge is answered with. */
 const answer = (
   mechanism: Sasl.Mechanism,
@@ -193,6 +202,10 @@ const attempt = Effect.fnUntraced(function*(
       first = { ...first, initialResponse: step.success.response }
       state = step.success.next
     }
+  }
+  if (isTooLong(first)) {
+    first = { _tag: "Auth", mechanism: mechanism.name }
+    state = deferred(started.success)
   }
   const fault = faultOf(first)
   if (fault !== undefined) return yield* local(`${command}: ${fault.detail}`, fault.field, hasSpoken)

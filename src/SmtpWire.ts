@@ -208,7 +208,9 @@ export class SmtpWire implements SmtpConnector.Listener {
   /** The next reply. Whoever interrupts it has to fail the wire, or to receive again. */
   receive(where: Where): Effect.Effect<SmtpReply.SmtpReply, SmtpError.WireError> {
     const next = this.#next(where) as Effect.Effect<SmtpReply.SmtpReply, SmtpError.WireError>
-    return this.#transcript.isOn ? Effect.tap(next, (reply) => this.#transcript.server(reply)) : next
+    return this.#transcript.isOn
+      ? Effect.tap(next, (reply) => this.#transcript.server(reply, where.stage === "AUTH"))
+      : next
   }
 
   #next(where: Where): Effect.Effect<SmtpReply.SmtpReply, SmtpError.SmtpError> {

@@ -918,17 +918,27 @@ describe("a connection that its maker declared secured", () => {
     ))
 
   for (
-    const [tls, isTls] of [["starttls", true], ["opportunistic", true], ["off", false], ["implicit", true]] as const
+    const [tls, isTls] of [["starttls", true], ["opportunistic", true], ["off", false], ["implicit", false]] as const
   ) {
     it.effect(`gets ${isTls ? "" : "no "}TLS where tls: "${tls}" is named`, () =>
       withServer(
-        {},
+        { implicitTls: false },
         Effect.gen(function*() {
           const { secure, security } = yield* securing(make({ tls }))
           assert.deepStrictEqual([secure, Option.isSome(security)], [true, isTls])
         })
       ))
   }
+
+  it.effect(`gets TLS on a unix socket where tls: "implicit" is named`, () =>
+    withServer(
+      { implicitTls: true },
+      Effect.gen(function*() {
+        const options = { path: "/run/smtp.sock", tls: "implicit", servername: "mx.test", name: "me.test" } as const
+        const { security } = yield* securing(SmtpConnection.make(options))
+        assert.isTrue(Option.isSome(security))
+      })
+    ))
 
   it.effect("keeps to starttls where that is named and not offered", () =>
     withServer(

@@ -111,6 +111,37 @@ describe("a login", () => {
       ))
   }
 
+  it.effect("whose initial response does not fit into a command line sends it after the empty challenge", () =>
+    withServer(
+      { extensions: { auth: ["XOAUTH2"] } },
+      Effect.gen(function*() {
+        const others = "user=bob\u0001auth=Bearer \u0001\u0001".length
+        // Lengths of the response: with 496 the line has 511 octets, with 500 it would have 515.
+        for (const [length, isDeferred] of [[496, false], [500, true], [4_000, true]] as const) {
+          const token = "t".repeat(length / 4 * 3 - others)
+          const response = base64(`user=bob\u0001auth=Bearer ${token}\u0001\u0001`)
+          yield* Effect.scoped(make({ auth: Sasl.oauth2({ username: "bob", token: Redacted.make(token) }) }))
+          const said = (yield* lines).slice(0, -1)
+          assert.deepStrictEqual(
+            said.slice(isDeferred ? -2 : -1),
+            isDeferred ? ["AUTH XOAUTH2", response] : [`AUTH XOAUTH2 ${response}`],
+            String(length)
+          )
+        }
+      })
+    ))
+
+  it.effect("after a refused transaction says RSET first", () =>
+    withServer(
+      { accounts, respond: { rcpt: () => reply(550, "no") } },
+      Effect.gen(function*() {
+        const connection = yield* make()
+        yield* Effect.flip(connection.send(mail, "x"))
+        yield* connection.login(ann)
+        assert.deepStrictEqual((yield* lines).map((line) => line.split(" ", 1)[0]), ["MAIL", "RCPT", "RSET", "AUTH"])
+      })
+    ))
+
   it.effect("by CRAM-MD5 answers the challenge of this connection", () =>
     withServer(
       { ...exchange(reply(334, base64("<1896.697170952@postoffice.test>"))), accounts },

@@ -160,7 +160,8 @@ describe("deadlines", () => {
         const { elapsed, exit } = yield* probe.drive(fiber)
         assert.strictEqual(elapsed, 1000)
         assert.deepInclude(errorOf(exit), { _tag: "ETIMEDOUT", timeout: "command", attempted: true })
-      })))
+      })
+    ))
 
   it.effect("quit: two seconds", () =>
     greeted(({ probe, wire }) =>
@@ -168,7 +169,8 @@ describe("deadlines", () => {
         const { elapsed, exit } = yield* probe.settle(wire.command({ _tag: "Quit" }, { stage: "QUIT" }))
         assert.strictEqual(elapsed, 2000)
         assert.deepInclude(errorOf(exit), { _tag: "ETIMEDOUT", timeout: "quit", command: "QUIT" })
-      })))
+      })
+    ))
 
   it.effect("data: a write that is not taken", () =>
     greeted(({ duplex, probe, wire }) =>
@@ -179,7 +181,8 @@ describe("deadlines", () => {
         const { elapsed, exit } = yield* probe.settle(wire.body(octets("x"), inBody))
         assert.strictEqual(elapsed, 3 * minute)
         assert.deepInclude(errorOf(exit), { _tag: "ETIMEDOUT", timeout: "data", command: "DATA", inDoubt: false })
-      })))
+      })
+    ))
 
   it.effect("data: each wait on the source, from what was written before it", () =>
     greeted(({ duplex, probe, wire }) =>
@@ -197,7 +200,8 @@ describe("deadlines", () => {
         const { elapsed, exit } = yield* probe.drive(lost)
         assert.strictEqual(elapsed, 3 * minute)
         assert.deepInclude(errorOf(exit), { _tag: "ETIMEDOUT", timeout: "data" })
-      })))
+      })
+    ))
 
   it.effect("final: counted anew for each of several replies", () =>
     greeted(({ duplex, probe, wire }) =>
@@ -215,7 +219,8 @@ describe("deadlines", () => {
         const { elapsed, exit } = yield* probe.drive(fiber)
         assert.strictEqual(elapsed, 10 * minute)
         assert.deepInclude(errorOf(exit), { _tag: "ETIMEDOUT", timeout: "final", inDoubt: true, handedOver: true })
-      })))
+      })
+    ))
 
   it.effect("no deadline of a reply is in force when none is owed", () =>
     greeted(({ duplex, probe, wire }) =>
@@ -226,7 +231,8 @@ describe("deadlines", () => {
         wire.rearm("final")
         yield* probe.advance(19 * minute)
         assert.isTrue(wire.isReady)
-      })))
+      })
+    ))
 
   it.effect("idle: octets in either direction count, empty writes do not", () =>
     greeted((bench) =>
@@ -283,7 +289,8 @@ describe("deadlines", () => {
         yield* probe.quiet
         assert.strictEqual(probe.sleeps(), 0)
         assert.strictEqual(probe.fibers(), 0)
-      })))
+      })
+    ))
 })
 
 describe("replies", () => {
@@ -294,14 +301,16 @@ describe("replies", () => {
         bench.duplex.say("250 ok\r\n250 early\r\n")
         assert.strictEqual((yield* Fiber.join(fiber)).text, "ok")
         assert.strictEqual((yield* assertFailed(bench, "EPROTOCOL")).response, "early")
-      })))
+      })
+    ))
 
   it.effect("one that comes before its command, in a chunk of its own, fails the command that follows", () =>
     greeted((bench) =>
       Effect.gen(function*() {
         bench.duplex.say("250 early\r\n")
         yield* assertFailed(bench, "EPROTOCOL")
-      })))
+      })
+    ))
 
   it.effect("one that begins before its command fails the command that follows", () =>
     greeted((bench) =>
@@ -310,7 +319,8 @@ describe("replies", () => {
         yield* assertFailed(bench, "EPROTOCOL")
         bench.duplex.say("rly\r\n")
         yield* assertFailed(bench, "EPROTOCOL")
-      })))
+      })
+    ))
 
   it.effect("one that begins in the body and ends behind the dot is none to the dot", () =>
     greeted(({ duplex, wire }) =>
@@ -320,7 +330,8 @@ describe("replies", () => {
         duplex.say("250 ea")
         assert.strictEqual(wire.checkQuiet()?._tag, "Grammar")
         assert.strictEqual(duplex.destroyed, 1)
-      })))
+      })
+    ))
 
   it.effect("a reply that came too late is nobody's (RCPT deadline, then another message)", () =>
     greeted((bench) =>
@@ -332,7 +343,8 @@ describe("replies", () => {
         yield* assertFailed(bench, "ETIMEDOUT")
         duplex.say("250 later\r\n")
         yield* assertFailed(bench, "ETIMEDOUT")
-      })))
+      })
+    ))
 
   it.effect("a reply that nobody took keeps the wire from being used", () =>
     greeted(({ duplex, wire }) =>
@@ -343,7 +355,8 @@ describe("replies", () => {
         assert.isFalse(wire.isReady)
         assert.strictEqual((yield* wire.receive(inNoop)).code, 250)
         assert.isTrue(wire.isReady)
-      })))
+      })
+    ))
 
   it.effect("a reply that nobody took is not given to a command on a wire that failed", () =>
     greeted((bench) =>
@@ -352,7 +365,8 @@ describe("replies", () => {
         bench.duplex.say("250 ok\r\n")
         bench.duplex.over()
         yield* assertFailed(bench, "ECONNECTION")
-      })))
+      })
+    ))
 
   it.effect("whoever was interrupted may receive again", () =>
     greeted(({ duplex, probe, wire }) =>
@@ -364,7 +378,8 @@ describe("replies", () => {
         yield* probe.quiet
         duplex.say("250 ok\r\n")
         assert.strictEqual((yield* Fiber.join(again)).code, 250)
-      })))
+      })
+    ))
 
   it.effect("after a 3yz the server does not wait for a command", () =>
     greeted(({ duplex, wire }) =>
@@ -377,7 +392,8 @@ describe("replies", () => {
         duplex.say("501 cancelled\r\n")
         yield* Fiber.join(cancel)
         assert.isTrue(wire.isReady)
-      })))
+      })
+    ))
 
   it.effect("several final replies in one chunk are received in their order", () =>
     greeted(({ duplex, wire }) =>
@@ -388,7 +404,8 @@ describe("replies", () => {
         assert.strictEqual((yield* wire.receive(inFinal)).text, "one")
         assert.strictEqual((yield* wire.receive(inFinal)).text, "two")
         assert.isTrue(wire.isReady)
-      })))
+      })
+    ))
 
   it.effect("what came before a violation in the same chunk is still received", () =>
     greeted(({ duplex, wire }) =>
@@ -400,17 +417,19 @@ describe("replies", () => {
         assert.strictEqual((yield* Fiber.join(first)).text, "one")
         const error = yield* Effect.flip(wire.receive(inFinal))
         assert.deepInclude(error, { _tag: "EPROTOCOL", inDoubt: true })
-      })))
+      })
+    ))
 
   it.effect("421 answers its command, and no other can follow", () =>
     greeted((bench) =>
       Effect.gen(function*() {
         const fiber = yield* fork(bench.wire.command(noop, inNoop))
-        bench.duplex.say("421 bye\r\n")
+        bench.duplex.say("421 bye\r\n250 and more\r\n")
         assert.strictEqual((yield* Fiber.join(fiber)).code, 421)
         const error = yield* assertFailed(bench, "ECONNECTION")
         assert.strictEqual(error.responseCode, 421)
-      })))
+      })
+    ))
 
   const idle: ReadonlyArray<readonly [string, ReadonlyArray<string>, SmtpError.WireError["_tag"]]> = [
     ["421", ["421 bye\r\n"], "ECONNECTION"],
@@ -426,7 +445,8 @@ describe("replies", () => {
         Effect.gen(function*() {
           bench.duplex.say(...chunks)
           yield* assertFailed(bench, tag)
-        })))
+        })
+      ))
   }
 
   it.effect("a refusal in the middle of the body ends it", () =>
@@ -439,7 +459,8 @@ describe("replies", () => {
         assert.deepInclude(yield* Effect.flip(Fiber.join(lost)), { _tag: "EMESSAGE", inDoubt: false })
         assert.deepInclude(yield* Effect.flip(wire.body(octets("x"), inBody)), { _tag: "EMESSAGE", responseCode: 552 })
         assert.strictEqual(duplex.all, "")
-      })))
+      })
+    ))
 })
 
 describe("writes", () => {
@@ -455,7 +476,8 @@ describe("writes", () => {
         yield* wire.body(octets("c"), inBody)
         yield* wire.endBody(octets("\r\n", ".\r\n"), 1)
         assert.deepStrictEqual(duplex.writes, [["DATA\r\n"], ["a", "b"], ["c"], ["\r\n", ".\r\n"]])
-      })))
+      })
+    ))
 
   it.effect("of a body wait for the drain, and only for the last one", () =>
     greeted(({ duplex, probe, wire }) =>
@@ -472,7 +494,8 @@ describe("writes", () => {
         duplex.takes = true
         yield* wire.body(octets("b"), inBody)
         assert.strictEqual(duplex.all, "ab")
-      })))
+      })
+    ))
 
   it.effect("that are interrupted in their wait leave no waiter behind", () =>
     greeted(({ duplex, wire }) =>
@@ -488,7 +511,8 @@ describe("writes", () => {
           const exit = yield* Fiber.await(fiber)
           assert.isTrue(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))
         }
-      })))
+      })
+    ))
 
   it.effect("that wait for the drain end when the wire does", () =>
     greeted(({ duplex, wire }) =>
@@ -500,7 +524,8 @@ describe("writes", () => {
         assert.deepInclude(yield* Effect.flip(Fiber.join(fiber)), { _tag: "ESOCKET", command: "DATA" })
         wire.hand(octets("more"), 0, "data")
         assert.strictEqual(duplex.all, "a")
-      })))
+      })
+    ))
 
   it.effect("whose drain comes, or whose wire ends, before they wait for it do not wait", () =>
     greeted(({ duplex, wire }) =>
@@ -521,7 +546,8 @@ describe("writes", () => {
         const exit = yield* Effect.exit(wire.command({ _tag: "Vrfy", text: "a\r\nQUIT" }, { stage: "VRFY" }))
         assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
         assert.strictEqual(duplex.all, "")
-      })))
+      })
+    ))
 })
 
 describe("the end", () => {
@@ -536,7 +562,8 @@ describe("the end", () => {
         wire.fail({ _tag: "Released" })
         assert.deepStrictEqual(wire.failure, { _tag: "Closed" })
         yield* assertFailed(bench, "ECONNECTION")
-      })))
+      })
+    ))
 
   it.effect("frees who waits for it, and whoever asks later", () =>
     greeted(({ duplex, wire }) =>
@@ -552,7 +579,8 @@ describe("the end", () => {
         wire.fail({ _tag: "Quit" })
         assert.strictEqual((yield* Effect.flip(wire.failed(inBody))).command, "API")
         assert.strictEqual(duplex.destroyed, 1)
-      })))
+      })
+    ))
 
   it.effect("of the scope frees the socket", () =>
     Effect.gen(function*() {
@@ -595,7 +623,8 @@ describe("the upgrade to TLS", () => {
           assert.isTrue(bench.wire.hasSurplus)
           assert.deepInclude(errorOf(exit), { _tag: "ETLS", command: "STARTTLS", isTemporary: false })
           assert.strictEqual(bench.duplex.destroyed, 1)
-        })))
+        })
+      ))
   }
 
   it.effect("goes on with what the handshake says, and counts no deadline of a command meanwhile", () =>
@@ -616,7 +645,8 @@ describe("the upgrade to TLS", () => {
         assert.strictEqual(elapsed, 30_000)
         assert.deepInclude(errorOf(exit), { _tag: "ETIMEDOUT", timeout: "tls", command: "STARTTLS" })
         assert.strictEqual(bench.duplex.destroyed, 1)
-      })))
+      })
+    ))
 
   it.effect("ends with the idle deadline when it has none of its own", () =>
     greeted((bench) =>
@@ -637,7 +667,8 @@ describe("the upgrade to TLS", () => {
         const { exit } = yield* startTls(bench, "220 go\r\n")
         assert.strictEqual(errorOf(exit), error)
         assert.strictEqual(bench.duplex.destroyed, 1)
-      })))
+      })
+    ))
 
   const ends: ReadonlyArray<readonly [string, Ended, unknown]> = [
     ["FIN", { _tag: "Closed" }, undefined],
@@ -654,7 +685,8 @@ describe("the upgrade to TLS", () => {
           const error = yield* Effect.flip(bench.wire.upgrade(tls, "STARTTLS"))
           assert.deepInclude(error, { _tag: "ETLS", isTemporary: true })
           assert.strictEqual(error.cause, cause)
-        })))
+        })
+      ))
   }
 
   it.effect("that is interrupted frees the socket", () =>
@@ -664,7 +696,8 @@ describe("the upgrade to TLS", () => {
         yield* probe.quiet
         yield* Fiber.interrupt(fiber)
         assert.strictEqual(duplex.destroyed, 1)
-      })))
+      })
+    ))
 })
 
 /** The lines that a test logs. */
@@ -695,6 +728,16 @@ describe("the transcript", () => {
   it.effect("is empty when it is off", () =>
     logged((lines) => Effect.andThen(greeted(talk), Effect.sync(() => assert.deepStrictEqual(lines, [])))))
 
+  it.effect("tells what TLS says", () =>
+    logged((lines) =>
+      greeted((bench) =>
+        Effect.gen(function*() {
+          bench.duplex.tls = Effect.succeed(info)
+          yield* startTls(bench, "220 go\r\n")
+          assert.strictEqual(lines.at(-1), "* TLSv1.3 none, certificate verified")
+        }), { transcript: "commands" })
+    ))
+
   for (const level of ["commands", "full"] as const) {
     it.effect(`of level ${level} shows ${level === "full" ? "all" : "no message content"}, and never a secret`, () =>
       logged((lines) =>
@@ -711,7 +754,8 @@ describe("the transcript", () => {
           ])
           assert.notInclude(lines.join(), "secret")
           assert.notInclude(lines.join(), "c2VjcmV0")
-        })))
+        })
+      ))
   }
 })
 

@@ -222,7 +222,9 @@ const checkOutcome = (at: Stage, kind: Kind, exit: Exit.Exit<unknown, unknown>):
   assert.deepStrictEqual<unknown>(got, want)
   const codes: { readonly [K in Kind]?: number } = { "421": 421, "4xx": 454, "5xx": 554, wrong: at.wrong }
   assert.strictEqual(error.responseCode, at.name === "handshake" ? undefined : codes[kind] ?? error.responseCode)
-  return [error._tag, error.inDoubt ? "?" : "", error.isTemporary ? "~" : "", after === "usable" ? " usable" : ""].join("")
+  return [error._tag, error.inDoubt ? "?" : "", error.isTemporary ? "~" : "", after === "usable" ? " usable" : ""].join(
+    ""
+  )
 }
 
 /** Another message on the same connection: delivered, or refused without an octet. */

@@ -89,8 +89,12 @@ const methods: ReadonlyArray<
   ["send", "mail", (connection) => connection.send(envelope, "hello")],
   ["send", "rcpt", (connection) => connection.send(envelope, "hello")],
   ["send", "data", (connection) => connection.send(envelope, "hello")],
-  ["sendAll", "rcpt", (connection) =>
-    Stream.runCollect(connection.sendAll(Stream.make({ envelope, message: "hello" }, { envelope, message: "two" })))],
+  [
+    "sendAll",
+    "rcpt",
+    (connection) =>
+      Stream.runCollect(connection.sendAll(Stream.make({ envelope, message: "hello" }, { envelope, message: "two" })))
+  ],
   ["reset", "rset", (connection) => connection.reset],
   ["noop", "noop", (connection) => connection.noop],
   ["vrfy", "vrfy", (connection) => connection.vrfy("bob")],
@@ -122,43 +126,49 @@ describe("a method, interrupted", () => {
   }
 
   it.effect("RSET before a send closes the connection, and the send was not attempted", () =>
-    probed({ faults: [SmtpServer.at("data", SmtpServer.answer(451, "later")), ...silentAt("rset").faults!] }, (probe) =>
-      Effect.gen(function*() {
-        const connection = yield* SmtpConnection.make({ host })
-        yield* Effect.flip(connection.send(envelope, "refused"))
-        yield* interruptAtRest(probe, connection.send(envelope, "hello"))
-        assert.isTrue(said(probe).endsWith("RSET\r\n"))
-        yield* assertClosed(probe, connection)
-      })))
+    probed(
+      { faults: [SmtpServer.at("data", SmtpServer.answer(451, "later")), ...silentAt("rset").faults!] },
+      (probe) =>
+        Effect.gen(function*() {
+          const connection = yield* SmtpConnection.make({ host })
+          yield* Effect.flip(connection.send(envelope, "refused"))
+          yield* interruptAtRest(probe, connection.send(envelope, "hello"))
+          assert.isTrue(said(probe).endsWith("RSET\r\n"))
+          yield* assertClosed(probe, connection)
+        })
+    ))
 
   it.effect("login between a challenge and its response closes the connection: the server waits for the response", () =>
-    probed({ respond: { auth: () => SmtpServer.reply(334, "") }, extensions: { auth: ["X-SLOW"] } }, (probe, server) =>
-      Effect.gen(function*() {
-        const session: Sasl.Session = {
-          finish: () => Result.void,
-          step: () =>
-            Result.succeed({
-              _tag: "Derive",
-              hash: "SHA-512",
-              password: Redacted.make("secret"),
-              salt: new Uint8Array(16),
-              iterations: 2_000_000,
-              length: 64,
-              resume: () => Result.succeed({ _tag: "Done" })
-            })
-        }
-        const mechanism: Sasl.Mechanism = {
-          name: "X-SLOW",
-          kind: "custom",
-          isPlaintext: false,
-          clientFirst: false,
-          start: () => Result.succeed(session)
-        }
-        const connection = yield* SmtpConnection.make({ host })
-        yield* interruptAtRest(probe, connection.login(Sasl.custom({ mechanism, secret: Redacted.make("secret") })))
-        yield* assertNothingLeft(probe, server)
-        yield* assertClosed(probe, connection)
-      })))
+    probed(
+      { respond: { auth: () => SmtpServer.reply(334, "") }, extensions: { auth: ["X-SLOW"] } },
+      (probe, server) =>
+        Effect.gen(function*() {
+          const session: Sasl.Session = {
+            finish: () => Result.void,
+            step: () =>
+              Result.succeed({
+                _tag: "Derive",
+                hash: "SHA-512",
+                password: Redacted.make("secret"),
+                salt: new Uint8Array(16),
+                iterations: 2_000_000,
+                length: 64,
+                resume: () => Result.succeed({ _tag: "Done" })
+              })
+          }
+          const mechanism: Sasl.Mechanism = {
+            name: "X-SLOW",
+            kind: "custom",
+            isPlaintext: false,
+            clientFirst: false,
+            start: () => Result.succeed(session)
+          }
+          const connection = yield* SmtpConnection.make({ host })
+          yield* interruptAtRest(probe, connection.login(Sasl.custom({ mechanism, secret: Redacted.make("secret") })))
+          yield* assertNothingLeft(probe, server)
+          yield* assertClosed(probe, connection)
+        })
+    ))
 
   it.effect("login before its first octet leaves the connection usable", () =>
     probed({}, (probe, server) =>

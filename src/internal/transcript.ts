@@ -9,7 +9,7 @@ import * as SmtpReply from "../SmtpReply.ts"
 export interface Transcript {
   readonly isOn: boolean
   readonly client: (command: SmtpCommand.SmtpCommand) => Effect.Effect<void>
-  readonly server: (reply: SmtpReply.SmtpReply) => Effect.Effect<void>
+  readonly server: (reply: SmtpReply.SmtpReply, isAuth: boolean) => Effect.Effect<void>
   /** What is neither command nor reply, e.g. that TLS is up. */
   readonly event: (text: string) => Effect.Effect<void>
   readonly body: (chunks: ReadonlyArray<Uint8Array>) => Effect.Effect<void>
@@ -21,6 +21,10 @@ const off: Transcript = { isOn: false, client: nothing, server: nothing, event: 
 /** Most characters of message content in one log line. */
 const maxContent = 4096
 
+/** A reply inside an AUTH exchange, without its text: servers echo what they do not understand. */
+const bare = (reply: SmtpReply.SmtpReply): string =>
+  reply.enhancedCode === undefined ? `${reply.code} ***` : `${reply.code} ${reply.enhancedCode} ***`
+
 export const make = (
   level: "off" | "commands" | "full",
   annotations: Readonly<Record<string, unknown>>
@@ -30,7 +34,7 @@ export const make = (
   return {
     isOn: true,
     client: (command) => log(`C: ${SmtpCommand.render(command)}`),
-    server: (reply) => log(`S: ${reply.code === 334 ? "334 ***" : SmtpReply.render(reply)}`),
+    server: (reply, isAuth) => log(`S: ${isAuth ? bare(reply) : SmtpReply.render(reply)}`),
     event: (text) => log(`* ${text}`),
     body: (chunks) => {
       if (level === "commands") return Effect.void

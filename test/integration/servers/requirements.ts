@@ -5,7 +5,7 @@ import { delimiter, join } from "node:path"
 export type ServerName = "Postfix" | "SmtpSink" | "Dovecot" | "SmtpServerNpm" | "DnsServer"
 
 interface Requirement {
-  /** A file of the package, or a program on the path. */
+  /** A file or folder of the package, or a program on the path. */
   readonly file: string
   readonly debianPackage: string
 }
@@ -23,7 +23,7 @@ export const requirements: { readonly [N in ServerName]: Requirements } = {
     files: [
       master,
       { file: "saslpasswd2", debianPackage: "sasl2-bin" },
-      { file: "/usr/lib/sasl2/libscram.so", debianPackage: "libsasl2-modules" }
+      { file: "/usr/share/doc/libsasl2-modules", debianPackage: "libsasl2-modules" }
     ]
   },
   SmtpSink: { needsRoot: false, files: [{ file: "smtp-sink", debianPackage: "postfix" }] },

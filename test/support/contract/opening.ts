@@ -16,7 +16,6 @@ import {
   offered,
   open,
   passwordOf,
-  ready,
   sender,
   type Service,
   shown,
@@ -188,13 +187,6 @@ const unknownMechanism = check("a mechanism that is not offered is EAUTH, and no
     return shown
   }))
 
-const service = check("the service verifies a server", (subject) =>
-  Effect.gen(function*() {
-    const connection = yield* ready(subject)
-    assert.isTrue(subject.profile.withoutLogin === "accepted" || connection.capabilities.auth.length > 0)
-    return shown
-  }))
-
 export const opening = [
   connects,
   capabilities,
@@ -206,6 +198,5 @@ export const opening = [
   wrongPassword,
   loginLater,
   missingLogin,
-  unknownMechanism,
-  service
+  unknownMechanism
 ]

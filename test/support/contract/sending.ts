@@ -1,0 +1,309 @@
+/** The checks of one message: its octets, its recipients, its size, and what its envelope asks for. */
+import { assert } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import { Readable } from "node:stream"
+import * as DotStuffing from "../../../src/DotStuffing.ts"
+import * as NodeMessage from "../../../src/node/NodeMessage.ts"
+import * as SmtpError from "../../../src/SmtpError.ts"
+import {
+  check,
+  doesLack,
+  fails,
+  type Finding,
+  holds,
+  instead,
+  type Needs,
+  offered,
+  ready,
+  sender,
+  type Service,
+  shown,
+  type Special,
+  type specials
+} from "./subject.ts"
+
+const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text)
+
+/** Every kind of line end, dots where they matter, no line end at the end. */
+const rough = (subject: string): string => `Subject: ${subject}\n\n.\n..two\r\rbare\r\n.\rend.\n.no newline at the end`
+
+const sendsAs = (
+  kind: string,
+  as: (text: string) => Stream.Stream<Uint8Array | string, SmtpError.ESTREAM> | Uint8Array | string
+) =>
+  check(`sends ${kind}, and it is stored in canonical form`, (subject) =>
+    Effect.gen(function*() {
+      const connection = yield* ready(subject)
+      const to = subject.mailbox("body")
+      const text = rough(kind)
+      const expected = DotStuffing.canonical(text)
+      const result = yield* connection.send({ from: sender, to }, as(text))
+      assert.deepStrictEqual(result.accepted, [to])
+      assert.deepStrictEqual([...result.rejected, ...result.rejectedErrors, ...result.omitted], [])
+      assert.strictEqual(result.messageSize, expected.length)
+      assert.strictEqual(result.reply.code, 250)
+      assert.strictEqual(result.response, result.reply.text)
+      yield* holds(subject, to, expected)
+      return shown
+    }))
+
+const bodies = [
+  sendsAs("a string", (text) => text),
+  sendsAs("bytes", bytesOf),
+  sendsAs("a stream of single octets", (text) =>
+    Stream.fromIterable([...bytesOf(text)].map((octet) => Uint8Array.of(octet)))),
+  sendsAs("a Node stream", (text) => NodeMessage.fromReadable(() => Readable.from(text.split(/(?<=\r)/))))
+]
+
+const plain = (subject: string): string => `Subject: ${subject}\r\n\r\nHello\r\n`
+
+const nullSender = check("sends from the null sender", (subject) =>
+  Effect.gen(function*() {
+    const connection = yield* ready(subject)
+    const to = subject.mailbox("bounce")
+    yield* connection.send({ from: "", to }, plain("bounce"))
+    yield* holds(subject, to, bytesOf(plain("bounce")))
+    return shown
+  }))
+
+type Fate = typeof specials[number]
+
+/** A check about a recipient with a fate; on a server that has none such, that the message is accepted. */
+const fate = (
+  title: string,
+  kind: Fate,
+  run: (subject: Service, special: Special) => Effect.Effect<Finding, unknown, Needs>
+) =>
+  check(title, (subject) =>
+    Effect.gen(function*() {
+      const special = subject.profile.recipients[kind]
+      if (!doesLack(special)) return yield* run(subject, special)
+      const connection = yield* ready(subject)
+      const to = subject.mailbox(kind)
+      const result = yield* connection.send({ from: sender, to }, plain(kind))
+      assert.deepStrictEqual(result.accepted, [to])
+      return instead(special.lacks)
+    }))
+
+const partial = fate("a partial refusal: the others get the message", "refused", (subject, { address, code }) =>
+  Effect.gen(function*() {
+    const connection = yield* ready(subject)
+    const first = subject.mailbox("first")
+    const last = subject.mailbox("last")
+    const result = yield* connection.send({ from: sender, to: [first, address, last] }, plain("partial"))
+    assert.deepStrictEqual(result.accepted, [first, last])
+    assert.deepStrictEqual(result.rejected, [address])
+    const [error] = result.rejectedErrors
+    assert.deepStrictEqual(
+      [error?._tag, error?.recipient, error?.responseCode, error?.isTemporary],
+      ["EENVELOPE", address, code, false]
+    )
+    yield* holds(subject, first, bytesOf(plain("partial")))
+    yield* holds(subject, last, bytesOf(plain("partial")))
+    return shown
+  }))
+
+const everyone = fate("requireAllRecipients sends to nobody when one is refused", "refused", (subject, special) =>
+  Effect.gen(function*() {
+    const connection = yield* ready(subject)
+    const to = [subject.mailbox("none"), special.address]
+    const send = connection.send({ from: sender, to, requireAllRecipients: true }, plain("nobody gets this"))
+    const error = yield* fails(send, { tag: "EENVELOPE", code: special.code })
+    assert.deepStrictEqual(error._tag === "EENVELOPE" && error.rejectedErrors?.map(({ recipient }) => recipient), [
+      special.address
+    ])
+    const after = subject.mailbox("after")
+    yield* connection.send({ from: sender, to: after }, plain("after"))
+    yield* holds(subject, after, bytesOf(plain("after")))
+    return shown
+  }))
+
+const refused = fate("all refused: EENVELOPE, permanent, and the connection is usable", "refused", (subject, special) =>
+  Effect.gen(function*() {
+    const connection = yield* ready(subject)
+    const { address, code } = special
+    const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag: "EENVELOPE", code })
+    assert.strictEqual(error.command, "RCPT TO")
+    assert.strictEqual(error.isTemporary, false)
+    yield* connection.send({ from: sender, to: subject.mailbox("next") }, plain("next"))
+    return shown
+  }))
+
+const deferred = fate("deferred: EENVELOPE, temporary, to be tried again", "deferred", (subject, { address, code }) =>
+  Effect.gen(function*() {
+    const connection = yield* ready(subject)
+    const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag: "EENVELOPE", code })
+    assert.strictEqual(SmtpError.isRetryable(error), true)
+    yield* connection.noop
+    return shown
+  }))
+
+const atData = fate("refused at DATA: EENVELOPE, and the connection is usable", "atData", (subject, special) =>
+  Effect.gen(function*() {
+    const connection = yield* ready(subject)
+    const { address, code } = special
+    const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag: "EENVELOPE", code })
+    assert.strictEqual(error.command, "DATA")
+    assert.strictEqual(error.isTemporary, code < 500)
+    yield* connection.send({ from: sender, to: subject.mailbox("next") }, plain("next"))
+    return shown
+  }))
+
+const afterData = fate("refused after the message: EMESSAGE, not in doubt", "afterData", (subject, special) =>
+  Effect.gen(function*() {
+    const connection = yield* ready(subject)
+    const { address, code } = special
+    const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag: "EMESSAGE", code })
+    assert.strictEqual(error.inDoubt, false)
+    yield* connection.send({ from: sender, to: subject.mailbox("next") }, plain("next"))
+    return shown
+  }))
+
+const perRecipient = check("final replies: one per recipient over LMTP, one for all over SMTP", (subject) =>
+  Effect.gen(function*() {
+    const connection = yield* ready(subject)
+    const good = [subject.mailbox("one"), subject.mailbox("two")]
+    const special = subject.profile.recipients.afterData
+    const isLmtp = subject.profile.protocol === "lmtp"
+    const bad = doesLack(special) || !isLmtp ? [] : [special]
+    const to = [...good, ...bad.map(({ address }) => address)].reverse()
+    const result = yield* connection.send({ from: sender, to }, plain("each"))
+    assert.deepStrictEqual(result.accepted, good.toReversed())
+    assert.deepStrictEqual(
+      result.rejectedErrors.map(({ _tag, recipient, responseCode }) => [_tag, recipient, responseCode]),
+      bad.map(({ address, code }) => ["EMESSAGE", address, code])
+    )
+    for (const address of good) yield* holds(subject, address, bytesOf(plain("each")))
+    // A reply too many or too few would show here.
+    yield* connection.noop
+    if (!isLmtp) return instead("one for all")
+    return doesLack(special) ? instead("one each; all agree") : shown
+  }))
+
+const bounded = check("a message that is announced as too large is EMESSAGE, before MAIL", (subject) =>
+  Effect.gen(function*() {
+    const { sizeLimit } = subject.profile
+    const connection = yield* ready(subject)
+    const to = subject.mailbox("large")
+    if (sizeLimit === undefined) {
+      yield* connection.send({ from: sender, to, size: 1e12 }, Stream.make(plain("no limit")))
+      return instead(offered(subject).includes("SIZE") ? "SIZE without a limit" : "no SIZE")
+    }
+    const send = connection.send({ from: sender, to, size: sizeLimit + 1 }, Stream.make("x"))
+    yield* fails(send, { tag: "EMESSAGE", attempted: false })
+    yield* connection.send({ from: sender, to, size: sizeLimit }, Stream.make(plain("as announced, or less")))
+    return shown
+  }))
+
+const line = new Uint8Array(1000).fill(0x61)
+line.set([0x0d, 0x0a], 998)
+
+const oversized = check("a message that turns out to be too large is EMESSAGE", (subject) =>
+  Effect.gen(function*() {
+    const { oversized: expected, sizeLimit } = subject.profile
+    if (doesLack(expected) || sizeLimit === undefined) {
+      assert.isUndefined(sizeLimit, "a server with a limit has to show this")
+      return instead(doesLack(expected) ? expected.lacks : "no limit")
+    }
+    const connection = yield* ready(subject)
+    const message = Stream.concat(
+      Stream.make(plain("too large")),
+      Stream.take(Stream.forever(Stream.make(line)), Math.ceil(sizeLimit / line.length) + 1)
+    )
+    const send = connection.send({ from: sender, to: subject.mailbox("large") }, message)
+    if (expected === "closes") {
+      const error = yield* Effect.flip(send)
+      assert.include(["ECONNECTION", "ESOCKET", "EMESSAGE"], error._tag)
+      return instead(`closes: ${error._tag}`)
+    }
+    const error = yield* fails(send, { tag: "EMESSAGE", code: expected })
+    assert.strictEqual(error.inDoubt, false)
+    return shown
+  }))
+
+const dsn = check("DSN parameters are sent, or EENVELOPE before MAIL", (subject) =>
+  Effect.gen(function*() {
+    const connection = yield* ready(subject)
+    const to = subject.mailbox("dsn")
+    const wishes = {
+      ret: "HDRS",
+      envid: "id+1=2 x",
+      notify: ["SUCCESS", "FAILURE", "DELAY"],
+      orcpt: "the+one=original@client.test"
+    } as const
+    const send = (isOptional: boolean) =>
+      connection.send({ from: sender, to, dsn: { ...wishes, optional: isOptional } }, plain("dsn"))
+    if (offered(subject).includes("DSN")) {
+      const result = yield* send(false)
+      assert.deepStrictEqual(result.omitted, [])
+      return shown
+    }
+    yield* fails(send(false), { tag: "EENVELOPE", attempted: false })
+    const result = yield* send(true)
+    assert.deepStrictEqual(result.omitted, ["DSN"])
+    return instead("not offered: EENVELOPE")
+  }))
+
+const smtpUtf8 = check("SMTPUTF8: addresses that are not ASCII, or EENVELOPE before MAIL", (subject) =>
+  Effect.gen(function*() {
+    const connection = yield* ready(subject)
+    const to = subject.mailbox("jörg")
+    const message = "Subject: grüße\r\n\r\n用户\r\n"
+    const send = connection.send({ from: "用户@client.test", to }, message)
+    if (!offered(subject).includes("SMTPUTF8")) {
+      yield* fails(send, { tag: "EENVELOPE", attempted: false })
+      yield* connection.noop
+      return instead("not offered: EENVELOPE")
+    }
+    assert.deepStrictEqual((yield* send).accepted, [to])
+    yield* holds(subject, to, bytesOf(message))
+    return shown
+  }))
+
+const eightBit = check("8BITMIME: octets above 0x7f, or EMESSAGE before MAIL", (subject) =>
+  Effect.gen(function*() {
+    const connection = yield* ready(subject)
+    const to = subject.mailbox("eight")
+    const message = Uint8Array.from([...bytesOf("Subject: eight\r\n\r\n"), 0x80, 0xe9, 0xff, 0x0d, 0x0a])
+    const send = connection.send({ from: sender, to }, message)
+    if (!offered(subject).includes("8BITMIME")) {
+      yield* fails(send, { tag: "EMESSAGE", attempted: false })
+      yield* connection.noop
+      return instead("not offered: EMESSAGE")
+    }
+    yield* send
+    yield* holds(subject, to, message)
+    return shown
+  }))
+
+const requireTls = check("REQUIRETLS is passed on, or EREQUIRETLS before MAIL", (subject) =>
+  Effect.gen(function*() {
+    const connection = yield* ready(subject)
+    const send = connection.send({ from: sender, to: subject.mailbox("tls"), requireTls: true }, plain("tls"))
+    if (offered(subject).includes("REQUIRETLS")) {
+      yield* send
+      return shown
+    }
+    yield* fails(send, { tag: "EREQUIRETLS", attempted: false })
+    yield* connection.noop
+    return instead("not offered: EREQUIRETLS")
+  }))
+
+export const sending = [
+  ...bodies,
+  nullSender,
+  partial,
+  everyone,
+  refused,
+  deferred,
+  atData,
+  afterData,
+  perRecipient,
+  bounded,
+  oversized,
+  dsn,
+  smtpUtf8,
+  eightBit,
+  requireTls
+]
