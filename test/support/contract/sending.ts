@@ -51,8 +51,10 @@ const sendsAs = (
 const bodies = [
   sendsAs("a string", (text) => text),
   sendsAs("bytes", bytesOf),
-  sendsAs("a stream of single octets", (text) =>
-    Stream.fromIterable([...bytesOf(text)].map((octet) => Uint8Array.of(octet)))),
+  sendsAs(
+    "a stream of single octets",
+    (text) => Stream.fromIterable([...bytesOf(text)].map((octet) => Uint8Array.of(octet)))
+  ),
   sendsAs("a Node stream", (text) => NodeMessage.fromReadable(() => Readable.from(text.split(/(?<=\r)/))))
 ]
 
@@ -86,115 +88,147 @@ const fate = (
       return instead(special.lacks)
     }))
 
-const partial = fate("a partial refusal: the others get the message", "refused", (subject, { address, code }) =>
-  Effect.gen(function*() {
-    const connection = yield* ready(subject)
-    const first = subject.mailbox("first")
-    const last = subject.mailbox("last")
-    const result = yield* connection.send({ from: sender, to: [first, address, last] }, plain("partial"))
-    assert.deepStrictEqual(result.accepted, [first, last])
-    assert.deepStrictEqual(result.rejected, [address])
-    const [error] = result.rejectedErrors
-    assert.deepStrictEqual(
-      [error?._tag, error?.recipient, error?.responseCode, error?.isTemporary],
-      ["EENVELOPE", address, code, false]
-    )
-    yield* holds(subject, first, bytesOf(plain("partial")))
-    yield* holds(subject, last, bytesOf(plain("partial")))
-    return shown
-  }))
+const partial = fate(
+  "a partial refusal: the others get the message",
+  "refused",
+  (subject, { address, code }) =>
+    Effect.gen(function*() {
+      const connection = yield* ready(subject)
+      const first = subject.mailbox("first")
+      const last = subject.mailbox("last")
+      const result = yield* connection.send({ from: sender, to: [first, address, last] }, plain("partial"))
+      assert.deepStrictEqual(result.accepted, [first, last])
+      assert.deepStrictEqual(result.rejected, [address])
+      const [error] = result.rejectedErrors
+      assert.deepStrictEqual(
+        [error?._tag, error?.recipient, error?.responseCode, error?.isTemporary],
+        ["EENVELOPE", address, code, false]
+      )
+      yield* holds(subject, first, bytesOf(plain("partial")))
+      yield* holds(subject, last, bytesOf(plain("partial")))
+      return shown
+    })
+)
 
-const everyone = fate("requireAllRecipients sends to nobody when one is refused", "refused", (subject, special) =>
-  Effect.gen(function*() {
-    const connection = yield* ready(subject)
-    const to = [subject.mailbox("none"), special.address]
-    const send = connection.send({ from: sender, to, requireAllRecipients: true }, plain("nobody gets this"))
-    const error = yield* fails(send, { tag: "EENVELOPE", code: special.code })
-    assert.deepStrictEqual(error._tag === "EENVELOPE" && error.rejectedErrors?.map(({ recipient }) => recipient), [
-      special.address
-    ])
-    const after = subject.mailbox("after")
-    yield* connection.send({ from: sender, to: after }, plain("after"))
-    yield* holds(subject, after, bytesOf(plain("after")))
-    return shown
-  }))
+const everyone = fate(
+  "requireAllRecipients sends to nobody when one is refused",
+  "refused",
+  (subject, special) =>
+    Effect.gen(function*() {
+      const connection = yield* ready(subject)
+      const none = subject.mailbox("none")
+      const to = [none, special.address]
+      const send = connection.send({ from: sender, to, requireAllRecipients: true }, plain("nobody gets this"))
+      const error = yield* fails(send, { tag: "EENVELOPE", code: special.code })
+      assert.deepStrictEqual(error._tag === "EENVELOPE" && error.rejectedErrors?.map(({ recipient }) => recipient), [
+        special.address
+      ])
+      const after = subject.mailbox("after")
+      yield* connection.send({ from: sender, to: after }, plain("after"))
+      yield* holds(subject, after, bytesOf(plain("after")))
+      if (!doesLack(subject.stored)) assert.isFalse(yield* subject.stored.has(none), "it was sent all the same")
+      return shown
+    })
+)
 
-const refused = fate("all refused: EENVELOPE, permanent, and the connection is usable", "refused", (subject, special) =>
-  Effect.gen(function*() {
-    const connection = yield* ready(subject)
-    const { address, code } = special
-    const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag: "EENVELOPE", code })
-    assert.strictEqual(error.command, "RCPT TO")
-    assert.strictEqual(error.isTemporary, false)
-    yield* connection.send({ from: sender, to: subject.mailbox("next") }, plain("next"))
-    return shown
-  }))
+const refused = fate(
+  "all refused: EENVELOPE, permanent, and the connection is usable",
+  "refused",
+  (subject, special) =>
+    Effect.gen(function*() {
+      const connection = yield* ready(subject)
+      const { address, code } = special
+      const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag: "EENVELOPE", code })
+      assert.strictEqual(error.command, "RCPT TO")
+      assert.strictEqual(error.isTemporary, false)
+      yield* connection.send({ from: sender, to: subject.mailbox("next") }, plain("next"))
+      return shown
+    })
+)
 
-const deferred = fate("deferred: EENVELOPE, temporary, to be tried again", "deferred", (subject, { address, code }) =>
-  Effect.gen(function*() {
-    const connection = yield* ready(subject)
-    const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag: "EENVELOPE", code })
-    assert.strictEqual(SmtpError.isRetryable(error), true)
-    yield* connection.noop
-    return shown
-  }))
+const deferred = fate(
+  "deferred: EENVELOPE, temporary, to be tried again",
+  "deferred",
+  (subject, { address, code }) =>
+    Effect.gen(function*() {
+      const connection = yield* ready(subject)
+      const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag: "EENVELOPE", code })
+      assert.strictEqual(SmtpError.isRetryable(error), true)
+      yield* connection.noop
+      return shown
+    })
+)
 
-const atData = fate("refused at DATA: EENVELOPE, and the connection is usable", "atData", (subject, special) =>
-  Effect.gen(function*() {
-    const connection = yield* ready(subject)
-    const { address, code } = special
-    const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag: "EENVELOPE", code })
-    assert.strictEqual(error.command, "DATA")
-    assert.strictEqual(error.isTemporary, code < 500)
-    yield* connection.send({ from: sender, to: subject.mailbox("next") }, plain("next"))
-    return shown
-  }))
+const atData = fate(
+  "refused at DATA: EENVELOPE, and the connection is usable",
+  "atData",
+  (subject, special) =>
+    Effect.gen(function*() {
+      const connection = yield* ready(subject)
+      const { address, code } = special
+      const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag: "EENVELOPE", code })
+      assert.strictEqual(error.command, "DATA")
+      assert.strictEqual(error.isTemporary, code < 500)
+      yield* connection.send({ from: sender, to: subject.mailbox("next") }, plain("next"))
+      return shown
+    })
+)
 
-const afterData = fate("refused after the message: EMESSAGE, not in doubt", "afterData", (subject, special) =>
-  Effect.gen(function*() {
-    const connection = yield* ready(subject)
-    const { address, code } = special
-    const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag: "EMESSAGE", code })
-    assert.strictEqual(error.inDoubt, false)
-    yield* connection.send({ from: sender, to: subject.mailbox("next") }, plain("next"))
-    return shown
-  }))
+const afterData = fate(
+  "refused after the message: EMESSAGE, not in doubt",
+  "afterData",
+  (subject, special) =>
+    Effect.gen(function*() {
+      const connection = yield* ready(subject)
+      const { address, code } = special
+      const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag: "EMESSAGE", code })
+      assert.strictEqual(error.inDoubt, false)
+      yield* connection.send({ from: sender, to: subject.mailbox("next") }, plain("next"))
+      return shown
+    })
+)
 
-const perRecipient = check("final replies: one per recipient over LMTP, one for all over SMTP", (subject) =>
-  Effect.gen(function*() {
-    const connection = yield* ready(subject)
-    const good = [subject.mailbox("one"), subject.mailbox("two")]
-    const special = subject.profile.recipients.afterData
-    const isLmtp = subject.profile.protocol === "lmtp"
-    const bad = doesLack(special) || !isLmtp ? [] : [special]
-    const to = [...good, ...bad.map(({ address }) => address)].reverse()
-    const result = yield* connection.send({ from: sender, to }, plain("each"))
-    assert.deepStrictEqual(result.accepted, good.toReversed())
-    assert.deepStrictEqual(
-      result.rejectedErrors.map(({ _tag, recipient, responseCode }) => [_tag, recipient, responseCode]),
-      bad.map(({ address, code }) => ["EMESSAGE", address, code])
-    )
-    for (const address of good) yield* holds(subject, address, bytesOf(plain("each")))
-    // A reply too many or too few would show here.
-    yield* connection.noop
-    if (!isLmtp) return instead("one for all")
-    return doesLack(special) ? instead("one each; all agree") : shown
-  }))
+const perRecipient = check(
+  "final replies: one per recipient over LMTP, one for all over SMTP",
+  (subject) =>
+    Effect.gen(function*() {
+      const connection = yield* ready(subject)
+      const good = [subject.mailbox("one"), subject.mailbox("two")]
+      const special = subject.profile.recipients.afterData
+      const isLmtp = subject.profile.protocol === "lmtp"
+      const bad = doesLack(special) || !isLmtp ? [] : [special]
+      const to = [...good, ...bad.map(({ address }) => address)].reverse()
+      const result = yield* connection.send({ from: sender, to }, plain("each"))
+      assert.deepStrictEqual(result.accepted, good.toReversed())
+      assert.deepStrictEqual(
+        result.rejectedErrors.map(({ _tag, recipient, responseCode }) => [_tag, recipient, responseCode]),
+        bad.map(({ address, code }) => ["EMESSAGE", address, code])
+      )
+      for (const address of good) yield* holds(subject, address, bytesOf(plain("each")))
+      // A reply too many or too few would show here.
+      yield* connection.noop
+      if (!isLmtp) return instead("one for all")
+      return doesLack(special) ? instead("one each; all agree") : shown
+    })
+)
 
-const bounded = check("a message that is announced as too large is EMESSAGE, before MAIL", (subject) =>
-  Effect.gen(function*() {
-    const { sizeLimit } = subject.profile
-    const connection = yield* ready(subject)
-    const to = subject.mailbox("large")
-    if (sizeLimit === undefined) {
-      yield* connection.send({ from: sender, to, size: 1e12 }, Stream.make(plain("no limit")))
-      return instead(offered(subject).includes("SIZE") ? "SIZE without a limit" : "no SIZE")
-    }
-    const send = connection.send({ from: sender, to, size: sizeLimit + 1 }, Stream.make("x"))
-    yield* fails(send, { tag: "EMESSAGE", attempted: false })
-    yield* connection.send({ from: sender, to, size: sizeLimit }, Stream.make(plain("as announced, or less")))
-    return shown
-  }))
+const bounded = check(
+  "a message that is announced as too large is EMESSAGE, before MAIL",
+  (subject) =>
+    Effect.gen(function*() {
+      const { sizeLimit } = subject.profile
+      const connection = yield* ready(subject)
+      const to = subject.mailbox("large")
+      if (sizeLimit === undefined) {
+        yield* connection.send({ from: sender, to, size: 1e12 }, Stream.make(plain("no limit")))
+        return instead(offered(subject).includes("SIZE") ? "SIZE without a limit" : "no SIZE")
+      }
+      const send = connection.send({ from: sender, to, size: sizeLimit + 1 }, Stream.make("x"))
+      yield* fails(send, { tag: "EMESSAGE", attempted: false })
+      yield* connection.send({ from: sender, to, size: sizeLimit }, Stream.make(plain("as announced, or less")))
+      return shown
+    })
+)
 
 const line = new Uint8Array(1000).fill(0x61)
 line.set([0x0d, 0x0a], 998)
@@ -245,21 +279,24 @@ const dsn = check("DSN parameters are sent, or EENVELOPE before MAIL", (subject)
     return instead("not offered: EENVELOPE")
   }))
 
-const smtpUtf8 = check("SMTPUTF8: addresses that are not ASCII, or EENVELOPE before MAIL", (subject) =>
-  Effect.gen(function*() {
-    const connection = yield* ready(subject)
-    const to = subject.mailbox("jörg")
-    const message = "Subject: grüße\r\n\r\n用户\r\n"
-    const send = connection.send({ from: "用户@client.test", to }, message)
-    if (!offered(subject).includes("SMTPUTF8")) {
-      yield* fails(send, { tag: "EENVELOPE", attempted: false })
-      yield* connection.noop
-      return instead("not offered: EENVELOPE")
-    }
-    assert.deepStrictEqual((yield* send).accepted, [to])
-    yield* holds(subject, to, bytesOf(message))
-    return shown
-  }))
+const smtpUtf8 = check(
+  "SMTPUTF8: addresses that are not ASCII, or EENVELOPE before MAIL",
+  (subject) =>
+    Effect.gen(function*() {
+      const connection = yield* ready(subject)
+      const to = subject.mailbox("jörg")
+      const message = "Subject: grüße\r\n\r\n用户\r\n"
+      const send = connection.send({ from: "用户@client.test", to }, message)
+      if (!offered(subject).includes("SMTPUTF8")) {
+        yield* fails(send, { tag: "EENVELOPE", attempted: false })
+        yield* connection.noop
+        return instead("not offered: EENVELOPE")
+      }
+      assert.deepStrictEqual((yield* send).accepted, [to])
+      yield* holds(subject, to, bytesOf(message))
+      return shown
+    })
+)
 
 const eightBit = check("8BITMIME: octets above 0x7f, or EMESSAGE before MAIL", (subject) =>
   Effect.gen(function*() {

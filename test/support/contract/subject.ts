@@ -72,6 +72,14 @@ export interface Doors {
   readonly refusesInGreeting: Or<Options>
 }
 
+/** What a server stored. */
+export interface Store {
+  /** The first message for an address, without what the server added in front; waits for it. */
+  readonly read: (recipient: string) => Effect.Effect<Uint8Array>
+  /** Whether there is one now. */
+  readonly has: (recipient: string) => Effect.Effect<boolean>
+}
+
 /** A server under test. */
 export interface Service {
   readonly profile: Profile
@@ -84,8 +92,7 @@ export interface Service {
   readonly account: Sasl.Credentials
   /** An address that takes mail, and a fresh one for each call. */
   readonly mailbox: (tag: string) => string
-  /** What was stored for an address, without what the server added in front; waits for it. */
-  readonly stored: Or<(recipient: string) => Effect.Effect<Uint8Array>>
+  readonly stored: Or<Store>
 }
 
 export class Subject extends Context.Service<Subject, Service>()("test/contract/Subject") {}
@@ -171,7 +178,7 @@ export const fails = <A, E, R>(
 export const holds = (subject: Service, recipient: string, expected: Uint8Array): Effect.Effect<void> =>
   doesLack(subject.stored)
     ? Effect.void
-    : Effect.map(subject.stored(recipient), (found) => assertOctets(found, expected))
+    : Effect.map(subject.stored.read(recipient), (found) => assertOctets(found, expected))
 
 const text = new TextDecoder("latin1")
 const around = (octets: Uint8Array, at: number): string =>

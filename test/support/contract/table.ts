@@ -10,7 +10,8 @@ export interface Row {
 
 export const makeRow = (name: string): Row => ({ name, subject: undefined, findings: new Map() })
 
-const line = (cells: ReadonlyArray<string>): string => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`
+const line = (cells: ReadonlyArray<string>): string =>
+  `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`
 
 const table = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>): string =>
   [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n")
@@ -56,7 +57,10 @@ const cell = (finding: Finding | undefined): string =>
 /** All that was found, ready to be pasted into the README. */
 export const render = (rows: ReadonlyArray<Row>, titles: ReadonlyArray<string>): string => {
   const ran = rows.filter(({ subject }) => subject !== undefined)
-  const servers = table(["Server", "Version", "TLS", "Capabilities", "Mechanisms", "Checks"], rows.map(serverRow(titles)))
+  const servers = table(
+    ["Server", "Version", "TLS", "Capabilities", "Mechanisms", "Checks"],
+    rows.map(serverRow(titles))
+  )
   const checks = table(
     ["Check", ...ran.map(({ name }) => name)],
     titles.map((title) => [title, ...ran.map(({ findings }) => cell(findings.get(title)))])

@@ -1,0 +1,33 @@
+import { assert, describe, it } from "@effect/vitest"
+import { readFileSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+
+const root = fileURLToPath(new URL("../", import.meta.url))
+const readme = readFileSync(`${root}README.md`, "utf8")
+
+/** The rows of the tables that name a test: its file and its title, or the title of its group. */
+const rows = [...readme.matchAll(/\| \[[^\]]+\]\((test\/\S+\.test\.ts)\): (.+?) +\|$/gm)].map(([, file, title]) => ({
+  file: file!,
+  title: title!.replaceAll("\\", "")
+}))
+
+describe("README", () => {
+  it("names for each part of the seed a test that exists", () => {
+    assert.isAbove(rows.length, 40)
+    const missing = rows.filter(({ file, title }) => !readFileSync(root + file, "utf8").includes(title))
+    assert.deepStrictEqual(missing, [])
+  })
+
+  it("has each option, method and field of the seed in its tables", () => {
+    const seed = [
+      ["host", "port", "secure", "ignoreTLS", "requireTLS", "opportunisticTLS", "name", "localAddress"],
+      ["connectionTimeout", "greetingTimeout", "socketTimeout", "dnsTimeout", "logger", "transactionLog", "debug"],
+      ["authMethod", "tls", "socket", "connection", "connect", "login", "credentials", "oauth2", "clientId"],
+      ["clientSecret", "refreshToken", "accessToken", "send", "from", "to", "size", "use8BitMime", "ret", "envid"],
+      ["notify", "orcpt", "accepted", "rejected", "rejectedErrors", "response", "responseCode", "quit", "close"],
+      ["reset", "error", "end"]
+    ].flat()
+    const left = [...readme.matchAll(/^\| (.+?) \| .* \| \[[^\]]+\]\(test\//gm)].map(([, cell]) => cell!).join(" ")
+    assert.deepStrictEqual(seed.filter((word) => !new RegExp(`\\b${word}\\b`).test(left)), [])
+  })
+})
