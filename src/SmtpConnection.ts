@@ -131,9 +131,10 @@ class Connection implements SmtpConnection {
 
   /** One call at a time; one that is left while a reply is owed leaves no usable connection. */
   #exclusive<A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
-    return this.#turn.withPermits(1)(Effect.onExit(self, () =>
+    return this.#turn.withPermits(1)(Effect.onExit(self, (exit) =>
       Effect.sync(() => {
         if (!this.#wire.isReady) this.#wire.fail({ _tag: "Released" })
+        if (Exit.isFailure(exit)) this.#wire.retire()
       })))
   }
 
@@ -249,12 +250,9 @@ class Connection implements SmtpConnection {
 
   readonly quit: Effect.Effect<void> = Effect.suspend(() => this.#turn.withPermits(1)(this.#goodbye))
 
-  /** What the scope does: QUIT when nobody is in the middle of something, and the end in any case. */
+  /** What the scope does before it frees the wire: QUIT, when nobody is in the middle of something. */
   readonly release: Effect.Effect<void> = Effect.suspend(() =>
-    this.#turn.withPermitsIfAvailable(1)(Effect.interruptible(this.#goodbye)).pipe(
-      Effect.ensuring(Effect.sync(() => this.#wire.fail({ _tag: "Released" }))),
-      Effect.ignoreCause
-    )
+    Effect.ignoreCause(this.#turn.withPermitsIfAvailable(1)(Effect.interruptible(this.#goodbye)))
   )
 }
 
@@ -262,9 +260,7 @@ const open = Effect.fnUntraced(function*(resolved: options.Resolved) {
   const session = yield* SmtpHandshake.open(resolved)
   const connection = new Connection(session, resolved)
   yield* Effect.addFinalizer((exit) =>
-    Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)
-      ? Effect.sync(() => session.wire.fail({ _tag: "Released" }))
-      : connection.release
+    Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause) ? Effect.void : connection.release
   )
   if (resolved.auth !== undefined) yield* connection.login(resolved.auth)
   return connection as SmtpConnection

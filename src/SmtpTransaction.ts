@@ -248,6 +248,7 @@ const body = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
       })
   ).pipe(Effect.raceFirst(wire.failed(inBody)))
   const held = encoder.push(joiner.end())
+  if (encoder.hasEightBit && !run.plan.allowsEightBit) return yield* badStream(eightBit)
   return { last: [held, encoder.end()], size: encoder.size }
 })
 
@@ -269,8 +270,7 @@ const finish = (run: Run<never, never>, last: ReadonlyArray<Uint8Array>, count: 
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
       const { wire } = run.dialogue.session
-      const obstacle = wire.checkQuiet()
-      if (obstacle !== undefined) return yield* Effect.fail(SmtpError.classify(obstacle, inBody))
+      if (!wire.isQuiet()) return yield* Effect.fail(wire.error(inBody))
       const replies: Array<SmtpReply.SmtpReply> = []
       yield* wire.endBody(last, count)
       const exit = yield* Effect.exit(restore(readFinal(run, count, replies)))

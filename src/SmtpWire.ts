@@ -66,7 +66,6 @@ export class SmtpWire implements SmtpConnector.Listener {
   #inBody = false
   /** The last reply was a 3yz: what the server reads next is not taken for a command. */
   #isHeld = false
-  #isDecoding = false
   #mustDrain = false
   /** The deadline in force and its name; the idle deadline runs beside it from the last octet. */
   #due = Infinity
@@ -90,19 +89,16 @@ export class SmtpWire implements SmtpConnector.Listener {
   }
   /** Whether nothing is owed, by either side, and nothing is wrong: another command may be written. */
   get isReady(): boolean {
-    const isQuiet = this.#owed === 0 && this.#arrived.length === 0
-    return this.#failure === undefined && isQuiet && !this.#inBody && !this.#isHeld
+    const isEven = this.#owed === 0 && this.#arrived.length === 0
+    return this.#failure === undefined && isEven && !this.#inBody && !this.#isHeld
   }
 
   readonly onData = (octets: Uint8Array): void => {
     if (this.#failure !== undefined) return
     this.#touch()
-    this.#isDecoding = true
     const decoded = this.#decoder.push(octets, this.#onReply)
     if (Result.isFailure(decoded)) this.fail({ _tag: "Grammar", detail: decoded.failure.detail })
-    this.#isDecoding = false
-    if (this.#failure === undefined) this.#deliver()
-    else this.#announce()
+    this.#deliver()
   }
 
   readonly #onReply = (reply: SmtpReply.SmtpReply): void => {
@@ -152,7 +148,7 @@ export class SmtpWire implements SmtpConnector.Listener {
     if (isFirst || failure._tag === "Quit") this.#failure = failure
     if (!isFirst) return
     this.#duplex.destroy()
-    if (!this.#isDecoding) this.#announce()
+    this.#announce()
   }
 
   #announce(): void {
@@ -160,8 +156,18 @@ export class SmtpWire implements SmtpConnector.Listener {
     const waiters = [this.#reader, this.#drain, ...this.#watchers]
     this.#reader = this.#drain = undefined
     this.#watchers.clear()
-    for (const waiter of waiters) waiter?.resume(Effect.fail(SmtpError.classify(this.#failure!, waiter.where)))
+    for (const waiter of waiters) waiter?.resume(Effect.fail(this.error(waiter.where)))
     this.#poke()
+  }
+
+  /** What an effect ends in on a wire that failed. */
+  error(where: Where): SmtpError.SmtpError {
+    return SmtpError.classify(this.#failure ?? { _tag: "Released" }, where)
+  }
+
+  /** A call has told of the failure: to those after it the connection is closed, and no more is said of their mail. */
+  retire(): void {
+    if (this.#failure !== undefined && this.#failure._tag !== "Quit") this.#failure = { _tag: "Released" }
   }
 
   /** Milliseconds of the clock that no adjustment of the wall clock moves. */
@@ -187,14 +193,12 @@ export class SmtpWire implements SmtpConnector.Listener {
     this.#mustDrain = !this.#duplex.write(chunks)
   }
 
-  /**
-   * Why nothing can be asked of the server. A reply that has begun before its command answers nothing: the wire fails.
-   */
-  checkQuiet(): Failure | undefined {
+  /** Whether the server can be asked. A reply that has begun before its command answers nothing: the wire fails. */
+  isQuiet(): boolean {
     if (this.#owed === 0 && this.#decoder.isPartial()) {
       this.fail({ _tag: "Grammar", detail: "a reply began before its command" })
     }
-    return this.#failure
+    return this.#failure === undefined
   }
 
   /** Octets to the server, with the replies they will be owed; nothing is written once the wire has failed. */
@@ -217,7 +221,7 @@ export class SmtpWire implements SmtpConnector.Listener {
     return Effect.callback((resume) => {
       const reply = this.#arrived.shift()
       if (reply !== undefined) return resume(Effect.succeed(reply))
-      if (this.#failure !== undefined) return resume(Effect.fail(SmtpError.classify(this.#failure, where)))
+      if (this.#failure !== undefined) return resume(Effect.fail(this.error(where)))
       const waiter = { resume, where }
       this.#reader = waiter
       return Effect.sync(() => {
@@ -236,10 +240,9 @@ export class SmtpWire implements SmtpConnector.Listener {
       const octets = SmtpCommand.encode(command)
       if (Result.isFailure(octets)) return yield* Effect.die(octets.failure)
       if (this.#failure === undefined && this.#transcript.isOn) yield* this.#transcript.client(command)
-      const obstacle = this.checkQuiet()
-      if (obstacle !== undefined) {
+      if (!this.isQuiet()) {
         const attempted = where.attempted ?? false
-        return yield* Effect.fail(SmtpError.classify(obstacle, { ...where, attempted }) as SmtpError.WireError)
+        return yield* Effect.fail(this.error({ ...where, attempted }) as SmtpError.WireError)
       }
       this.hand([octets.success], 1, where.stage === "QUIT" ? "quit" : "command")
       return yield* this.receive(where)
@@ -255,7 +258,7 @@ export class SmtpWire implements SmtpConnector.Listener {
   /** Octets of the body; waits until they are taken. */
   body(chunks: ReadonlyArray<Uint8Array>, where: Where): Effect.Effect<void, SmtpError.SmtpError> {
     return Effect.suspend(() => {
-      if (this.#failure !== undefined) return Effect.fail(SmtpError.classify(this.#failure, where))
+      if (this.#failure !== undefined) return Effect.fail(this.error(where))
       this.#write(chunks)
       this.arm("data")
       return Effect.andThen(this.#transcript.body(chunks), this.#mustDrain ? this.#drained(where) : Effect.void)
@@ -264,7 +267,7 @@ export class SmtpWire implements SmtpConnector.Listener {
 
   #drained(where: Where): Effect.Effect<void, SmtpError.SmtpError> {
     return Effect.callback((resume) => {
-      if (this.#failure !== undefined) return resume(Effect.fail(SmtpError.classify(this.#failure, where)))
+      if (this.#failure !== undefined) return resume(Effect.fail(this.error(where)))
       if (!this.#mustDrain) return resume(Effect.void)
       const waiter = { resume, where }
       this.#drain = waiter
@@ -289,7 +292,7 @@ export class SmtpWire implements SmtpConnector.Listener {
   /** Never succeeds; fails when the wire does. For racing against what the wire cannot see. */
   failed(where: Where): Effect.Effect<never, SmtpError.SmtpError> {
     return Effect.callback((resume) => {
-      if (this.#failure !== undefined) return resume(Effect.fail(SmtpError.classify(this.#failure, where)))
+      if (this.#failure !== undefined) return resume(Effect.fail(this.error(where)))
       const waiter = { resume, where }
       this.#watchers.add(waiter)
       return Effect.sync(() => {
@@ -336,7 +339,6 @@ export class SmtpWire implements SmtpConnector.Listener {
         return Effect.fail(surplus(command))
       }
       if (this.#failure !== undefined) return Effect.fail(lostBeforeTls(this.#failure, command))
-      this.#due = Infinity
       return this.#duplex.upgrade(tls).pipe(
         Effect.raceFirst(this.#expired(command)),
         Effect.timeoutOrElse({

@@ -37,5 +37,5 @@ export const suite = <E>(name: string, layer: Layer.Layer<Subject | SmtpConnecto
 /** Prints what was found of all servers of this file, as Markdown, when its tests are over. */
 export const printTable = (): void =>
   afterAll(() => {
-    console.log(render(rows, checks.map(({ title }) => title)))
+    process.stdout.write(`\n${render(rows, checks.map(({ title }) => title))}\n`)
   })

@@ -418,6 +418,14 @@ describe("the canonical form", () => {
         assert.strictEqual(message?.text, "a😀bc\r\nd\ufffdef\ufffd\r\n")
       })))
 
+  it.effect("half a character left over is an octet above 0x7f like any other", () =>
+    connected({ extensions: { eightBitMime: false, smtpUtf8: false } }, (connection, server) =>
+      Effect.gen(function*() {
+        const error = yield* Effect.flip(connection.send(envelope, Stream.make("f\ud83d")))
+        assert.strictEqual(error._tag, "EMESSAGE")
+        assert.deepStrictEqual(yield* server.received, [])
+      })))
+
   it.effect.prop(
     "of any message in any chunks is what the whole message gives",
     [Arbitrary.array(
@@ -865,6 +873,38 @@ describe("sendAll", () => {
             [false, false]
           ])
           assert.strictEqual(pulls, 0)
+        })
+    ))
+
+  it.effect("on a connection that was lost meanwhile pulls one mail, whose result tells of it", () =>
+    connected({ faults: [SmtpServer.at("idle", SmtpServer.drop)] }, (connection, server) =>
+      Effect.gen(function*() {
+        yield* connection.send(envelope, "x")
+        yield* server.awaitClosed
+        let pulls = 0
+        const source = Stream.fromIterable(mails(10)).pipe(
+          Stream.rechunk(1),
+          Stream.tap(() => Effect.sync(() => pulls++))
+        )
+        const [result, ...others] = yield* Stream.runCollect(connection.sendAll(source))
+        assert.isTrue(result !== undefined && Result.isFailure(result) && !result.failure.attempted)
+        assert.deepStrictEqual([pulls, others], [1, []])
+      })))
+
+  it.effect("after a refusal in mid-body tells the other mails of a closed connection, not of that refusal", () =>
+    connected(
+      { faults: [SmtpServer.at("body", SmtpServer.answer(552, "5.3.4 too big"))] },
+      (connection) =>
+        Effect.gen(function*() {
+          const big: SmtpConnection.Mail = { envelope, message: Stream.make("x".repeat(1e6), "y".repeat(1e6)) }
+          const results = yield* Stream.runCollect(connection.sendAll(Stream.fromIterable([big, ...mails(2)])))
+          const errors = results.filter(Result.isFailure).map(({ failure }) => failure)
+          assert.deepStrictEqual(errors.map((e) => [e._tag, e.responseCode, e.attempted, e.isTemporary]), [
+            ["EMESSAGE", 552, true, false],
+            ["ECONNECTION", undefined, false, true],
+            ["ECONNECTION", undefined, false, true]
+          ])
+          assert.strictEqual((yield* Effect.flip(connection.noop))._tag, "ECONNECTION")
         })
     ))
 

@@ -13,7 +13,7 @@ import * as SmtpError from "../src/SmtpError.ts"
 import * as SmtpServer from "../src/testing/SmtpServer.ts"
 import { type Probe, probed } from "./support/probe.ts"
 
-type Call = "make" | "login" | "send" | "reset" | "quit"
+type Call = "make" | "login" | "send" | "reset" | "noop" | "quit"
 
 interface Stage {
   readonly name: string
@@ -65,6 +65,7 @@ const stages: ReadonlyArray<Stage> = [
   stage("mid-body", "body", "send", "DATA", "EMESSAGE", { deadline: "final" }),
   stage("after dot", "message", "send", "DATA", "EMESSAGE", { deadline: "final", survives: true }),
   stage("RSET", "rset", "reset", "RSET", "EPROTOCOL", { isFirst: true }),
+  stage("NOOP", "noop", "noop", "NOOP", "EPROTOCOL", { isFirst: true }),
   stage("QUIT", "quit", "quit", "QUIT", "EPROTOCOL"),
   stage("idle", "idle", "send", "MAIL FROM", "EPROTOCOL", { isFirst: true })
 ]
@@ -190,6 +191,8 @@ const call = (
       return connection.login(credentials)
     case "reset":
       return connection.reset
+    case "noop":
+      return connection.noop
     case "quit":
       return connection.quit
     default:
@@ -302,6 +305,39 @@ describe("the fault table", () => {
       // The greeting is the first that is said: it cannot be early.
       if (at.name === "greeting" && kind === "early") continue
       it.effect(`${at.name}: ${kind} settles as the design says, and leaves nothing behind`, () => cell(at, kind))
+    }
+  }
+})
+
+describe("VRFY, EXPN and HELP", () => {
+  const asks: ReadonlyArray<
+    readonly ["vrfy" | "expn" | "help", (connection: SmtpConnection.SmtpConnection) => Effect.Effect<unknown, unknown>]
+  > = [
+    ["vrfy", (connection) => connection.vrfy("bob")],
+    ["expn", (connection) => connection.expn("all")],
+    ["help", (connection) => connection.help()]
+  ]
+  for (const [step, ask] of asks) {
+    for (const code of [214, 252, 451, 550]) {
+      it.effect(`${step} gives ${code} as data, and the connection stays usable`, () =>
+        probed({ faults: [SmtpServer.at(step, SmtpServer.answer(code, "so"))] }, () =>
+          Effect.gen(function*() {
+            const connection = yield* SmtpConnection.make({ host: "mx.test" })
+            assert.deepInclude(yield* ask(connection), { code })
+            yield* connection.send(envelope, "again")
+          })))
+    }
+    for (const [code, tag] of [[354, "EPROTOCOL"], [421, "ECONNECTION"]] as const) {
+      it.effect(`${step} fails after ${code}, which is no data, and closes the connection`, () =>
+        probed({ faults: [SmtpServer.at(step, SmtpServer.answer(code, "so"))] }, (probe) =>
+          Effect.gen(function*() {
+            const connection = yield* SmtpConnection.make({ host: "mx.test" })
+            const error = yield* Effect.flip(ask(connection))
+            assert.deepInclude(error, { _tag: tag, command: step.toUpperCase(), responseCode: code })
+            const before = probe.handed()
+            assert.deepInclude(yield* Effect.flip(connection.send(envelope, "again")), { attempted: false })
+            assert.strictEqual(probe.handed(), before)
+          })))
     }
   }
 })

@@ -188,6 +188,22 @@ describe("a connection that is cut", () => {
     }))
 })
 
+describe("a final reply of the wrong class", () => {
+  for (const protocol of ["smtp", "lmtp"] as const) {
+    it.effect(`decides nothing: ${protocol}`, () =>
+      probed(
+        { protocol, faults: [SmtpServer.at("message", SmtpServer.answer(354, "go on"))] },
+        (probe) =>
+          Effect.gen(function*() {
+            const { exit } = yield* probe.settle(sending(protocol, "hello"))
+            const all = claims(exit, recipients[protocol])
+            assert.deepStrictEqual(all, protocol === "smtp" ? ["in doubt"] : ["in doubt", "accepted"])
+            assert.notInclude(handed(probe), "QUIT")
+          })
+      ))
+  }
+})
+
 const outcomeOf = (exit: Exit.Exit<unknown, unknown>): SmtpError.Outcome["Service"] | undefined =>
   exit._tag === "Failure" ? Context.getOrUndefined(Cause.annotations(exit.cause), SmtpError.Outcome) : undefined
 

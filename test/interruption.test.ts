@@ -332,6 +332,15 @@ describe("the end of a connection", () => {
         yield* assertNothingLeft(probe, server)
       })))
 
+  it.effect("its scope, closed by an interruption, frees it at once and says nothing", () =>
+    probed(silentAt("quit"), (probe, server) =>
+      Effect.gen(function*() {
+        const program = Effect.scoped(Effect.andThen(SmtpConnection.make({ host }), Effect.never))
+        assert.strictEqual(yield* interruptAtRest(probe, program), 0)
+        assert.notInclude(said(probe), "QUIT")
+        yield* assertNothingLeft(probe, server)
+      })))
+
   it.effect("quit waits for the send that runs", () =>
     probed({ faults: [SmtpServer.at("message", SmtpServer.delay(1000))] }, (probe, server) =>
       Effect.gen(function*() {

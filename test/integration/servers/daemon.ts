@@ -119,17 +119,17 @@ const isUp = Effect.fnUntraced(function*(child: ChildProcess, options: Options) 
 export const makeDaemon = Effect.fnUntraced(function*(
   options: Options
 ): Effect.fn.Return<model.Daemon, StartError, Scope.Scope> {
+  const { groups } = options.folder
   let leader: number | undefined
   const stop = Effect.suspend(() => {
     const id = leader
     leader = undefined
-    options.folder.setGroups([])
-    return id === undefined ? Effect.void : end(id)
+    return id === undefined ? Effect.void : Effect.tap(end(id), () => Effect.sync(() => groups.delete(id)))
   }).pipe(Effect.uninterruptible)
   const start = Effect.suspend(() => {
     const child = launch(options)
     leader = child.pid
-    options.folder.setGroups(leader === undefined ? [] : [leader])
+    if (leader !== undefined) groups.add(leader)
     return isUp(child, options)
   })
   yield* Effect.addFinalizer(() => Effect.ignoreCause(stop))

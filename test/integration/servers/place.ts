@@ -31,8 +31,8 @@ export const until = Effect.fnUntraced(function*(holds: () => boolean, milliseco
 /** A fresh folder that is removed with the scope, and by its guard when the test process dies before that. */
 export interface Folder {
   readonly path: string
-  /** Which process groups belong to the folder now. */
-  readonly setGroups: (groups: ReadonlyArray<number>) => void
+  /** The process groups that the guard has to end. */
+  readonly groups: { readonly add: (group: number) => void; readonly delete: (group: number) => void }
 }
 
 /** Names of unix sockets are limited to 107 octets; a long TMPDIR leaves no room for Dovecot's. */
@@ -48,6 +48,20 @@ sleep 1
 for group in $groups; do kill -KILL -- "-$group" 2>/dev/null; done
 rm -rf -- "$1"
 `
+
+const makeGroups = (path: string): Folder["groups"] => {
+  const groups = new Set<number>()
+  const save = () => writeFileSync(path, [...groups, ""].join("\n"))
+  return {
+    add: (group) => {
+      groups.add(group)
+      save()
+    },
+    delete: (group) => {
+      if (groups.delete(group)) save()
+    }
+  }
+}
 
 export const makeFolder = (name: string): Effect.Effect<Folder, never, Scope.Scope> =>
   Effect.map(
@@ -70,7 +84,7 @@ export const makeFolder = (name: string): Effect.Effect<Folder, never, Scope.Sco
           child.stdin.end("done\n")
         })
     ),
-    ({ path }) => ({ path, setGroups: (groups) => writeFileSync(join(path, ".groups"), groups.join("\n")) })
+    ({ path }) => ({ path, groups: makeGroups(join(path, ".groups")) })
   )
 
 /** Below the ports that the kernel hands out to clients, which nobody could keep free. */

@@ -143,7 +143,7 @@ const refusing = check("a server that refuses in its greeting: ECONNECTION", (su
 const service = check("the service verifies, sends, and lends a connection", (subject) =>
   Effect.gen(function*() {
     const { doors, profile } = subject
-    const needsLogin = profile.withoutLogin === "ENOAUTH"
+    const needsLogin = profile.withoutLogin !== "accepted"
     const client = yield* SmtpClient.make(named({ ...doors.main, ...(needsLogin ? { auth: subject.account } : {}) }))
     const report = yield* client.verify
     assert.deepStrictEqual(

@@ -36,7 +36,8 @@ const respond = (protocol: "smtp" | "lmtp"): SmtpServer.Respond => ({
     protocol === "lmtp" ? fateOf(recipient ?? "", "afterData") : firstFate(message?.to ?? [], "afterData")
 })
 
-const sizeLimit = 1_000_000
+const sizeLimit = 52_428_800
+const smallLimit = 100_000
 const token = "token-of-alice"
 const special = (name: keyof typeof fates) => ({ address: `${name}@fake.test`, code: fates[name].code })
 
@@ -51,7 +52,7 @@ const profile = (protocol: "smtp" | "lmtp"): Profile => ({
   },
   sizeLimit,
   mechanisms: { clear: [], secure: ["CRAM-MD5", "EXTERNAL", "LOGIN", "PLAIN", "XOAUTH2"] },
-  withoutLogin: "ENOAUTH",
+  withoutLogin: { tag: "ENOAUTH", code: 530 },
   judgesCredentials: true,
   replies: { vrfy: 252, expn: 502, help: 214 },
   recipients: {
@@ -60,16 +61,19 @@ const profile = (protocol: "smtp" | "lmtp"): Profile => ({
     closing: special("closing"),
     atData: special("atData"),
     afterData: special("afterData")
-  },
-  oversized: 552
+  }
 })
 
 const script = (protocol: "smtp" | "lmtp"): SmtpServer.Script => ({
   protocol,
-  extensions: { size: sizeLimit },
   accounts: { ...accounts, oauth: token },
   requireAuth: true,
   respond: respond(protocol)
+})
+
+const small = (protocol: "smtp" | "lmtp"): SmtpServer.Script => ({
+  ...script(protocol),
+  extensions: { size: smallLimit }
 })
 
 /** A server of before 1995: HELO, no TLS, and every recipient is right. */
@@ -88,8 +92,7 @@ const bareProfile: Profile = {
     closing: { lacks: "accepts every recipient" },
     atData: { lacks: "accepts every recipient" },
     afterData: { lacks: "accepts every message" }
-  },
-  oversized: { lacks: "no limit" }
+  }
 }
 
 const bareScript: SmtpServer.Script = {
@@ -161,7 +164,8 @@ const inMemory = (protocol: "smtp" | "lmtp") =>
       25: script(protocol),
       465: script(protocol),
       2501: { ...script(protocol), tls: { authorized: false } },
-      2502: { ...busy, protocol }
+      2502: { ...busy, protocol },
+      2503: small(protocol)
     })
     const main = { host: "mx.test", port: 25, tls: "starttls", protocol } as const
     const because = "DEPTH_ZERO_SELF_SIGNED_CERT"
@@ -173,7 +177,8 @@ const inMemory = (protocol: "smtp" | "lmtp") =>
         main,
         implicit: { ...main, port: 465, tls: "implicit" },
         badCertificates: [{ door: { ...main, port: 2501 }, because }],
-        refusesInGreeting: { ...main, port: 2502 }
+        refusesInGreeting: { ...main, port: 2502 },
+        limited: { door: { ...main, port: 2503, auth: alice }, limit: smallLimit, then: 552 }
       }
     })
     return Context.make(Subject, subject).pipe(Context.add(SmtpConnector, connector))
@@ -194,7 +199,8 @@ export const bare: Layer.Layer<Subject | SmtpConnector> = Layer.effectContext(Ef
       main: { host: "mx.test", port: 25, tls: "off" },
       implicit: noImplicit,
       badCertificates: { lacks: "no TLS" },
-      refusesInGreeting: { lacks: "greets everybody" }
+      refusesInGreeting: { lacks: "greets everybody" },
+      limited: { lacks: "no SIZE" }
     }
   })
   return Context.make(Subject, subject).pipe(Context.add(SmtpConnector, connector))
@@ -221,6 +227,7 @@ const onLoopback = (protocol: "smtp" | "lmtp") =>
     const wrongHost = yield* offering(certificate("wrong.test"))
     const untrusted = yield* offering(certificate("localhost", { issuer: otherCa }))
     const refusing = yield* listening({ script: { ...busy, protocol } })
+    const limited = yield* listening({ script: small(protocol), tls: good })
     const main = {
       host: "127.0.0.1",
       servername: "localhost",
@@ -241,7 +248,8 @@ const onLoopback = (protocol: "smtp" | "lmtp") =>
           { door: { ...main, port: wrongHost.port }, because: "ERR_TLS_CERT_ALTNAME_INVALID" },
           { door: { ...main, port: untrusted.port }, because: "UNABLE_TO_VERIFY_LEAF_SIGNATURE" }
         ],
-        refusesInGreeting: { ...main, port: refusing.port }
+        refusesInGreeting: { ...main, port: refusing.port },
+        limited: { door: { ...main, port: limited.port, auth: alice }, limit: smallLimit, then: 552 }
       }
     })
   })

@@ -15,6 +15,7 @@ import {
   instead,
   type Needs,
   offered,
+  open,
   ready,
   sender,
   type Service,
@@ -197,7 +198,7 @@ const perRecipient = check(
       const special = subject.profile.recipients.afterData
       const isLmtp = subject.profile.protocol === "lmtp"
       const bad = doesLack(special) || !isLmtp ? [] : [special]
-      const to = [...good, ...bad.map(({ address }) => address)].reverse()
+      const to = [...good, ...bad.map(({ address }) => address)].toReversed()
       const result = yield* connection.send({ from: sender, to }, plain("each"))
       assert.deepStrictEqual(result.accepted, good.toReversed())
       assert.deepStrictEqual(
@@ -212,47 +213,52 @@ const perRecipient = check(
     })
 )
 
+const withoutLimit = (subject: Service, because: string): Finding => {
+  assert.isUndefined(subject.profile.sizeLimit, "a server with a limit has to show this")
+  return instead(because)
+}
+
 const bounded = check(
   "a message that is announced as too large is EMESSAGE, before MAIL",
   (subject) =>
     Effect.gen(function*() {
-      const { sizeLimit } = subject.profile
-      const connection = yield* ready(subject)
+      const { limited } = subject.doors
       const to = subject.mailbox("large")
-      if (sizeLimit === undefined) {
+      if (doesLack(limited)) {
+        const connection = yield* ready(subject)
         yield* connection.send({ from: sender, to, size: 1e12 }, Stream.make(plain("no limit")))
-        return instead(offered(subject).includes("SIZE") ? "SIZE without a limit" : "no SIZE")
+        return withoutLimit(subject, limited.lacks)
       }
-      const send = connection.send({ from: sender, to, size: sizeLimit + 1 }, Stream.make("x"))
+      const connection = yield* open(limited.door)
+      const { limit } = limited
+      assert.strictEqual(connection.capabilities.sizeLimit, limit)
+      const send = connection.send({ from: sender, to, size: limit + 1 }, Stream.make("x"))
       yield* fails(send, { tag: "EMESSAGE", attempted: false })
-      yield* connection.send({ from: sender, to, size: sizeLimit }, Stream.make(plain("as announced, or less")))
+      yield* connection.send({ from: sender, to, size: limit }, Stream.make(plain("as announced, or less")))
       return shown
     })
 )
 
-const line = new Uint8Array(1000).fill(0x61)
-line.set([0x0d, 0x0a], 998)
+const chunk = new TextEncoder().encode(`${"a".repeat(998)}\r\n`.repeat(64))
 
 const oversized = check("a message that turns out to be too large is EMESSAGE", (subject) =>
   Effect.gen(function*() {
-    const { oversized: expected, sizeLimit } = subject.profile
-    if (doesLack(expected) || sizeLimit === undefined) {
-      assert.isUndefined(sizeLimit, "a server with a limit has to show this")
-      return instead(doesLack(expected) ? expected.lacks : "no limit")
-    }
-    const connection = yield* ready(subject)
+    const { limited } = subject.doors
+    if (doesLack(limited)) return withoutLimit(subject, limited.lacks)
+    const connection = yield* open(limited.door)
     const message = Stream.concat(
       Stream.make(plain("too large")),
-      Stream.take(Stream.forever(Stream.make(line)), Math.ceil(sizeLimit / line.length) + 1)
+      Stream.take(Stream.forever(Stream.make(chunk)), Math.ceil(limited.limit / chunk.length) + 1)
     )
     const send = connection.send({ from: sender, to: subject.mailbox("large") }, message)
-    if (expected === "closes") {
+    if (limited.then === "closes") {
       const error = yield* Effect.flip(send)
       assert.include(["ECONNECTION", "ESOCKET", "EMESSAGE"], error._tag)
       return instead(`closes: ${error._tag}`)
     }
-    const error = yield* fails(send, { tag: "EMESSAGE", code: expected })
+    const error = yield* fails(send, { tag: "EMESSAGE", code: limited.then })
     assert.strictEqual(error.inDoubt, false)
+    yield* connection.noop
     return shown
   }))
 

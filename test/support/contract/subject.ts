@@ -5,6 +5,7 @@ import { assert } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Sasl from "../../../src/Sasl.ts"
 import * as SmtpConnection from "../../../src/SmtpConnection.ts"
@@ -42,16 +43,14 @@ export interface Profile {
   readonly sizeLimit: number | undefined
   /** The SASL mechanisms in the order of the alphabet. */
   readonly mechanisms: { readonly clear: ReadonlyArray<string>; readonly secure: ReadonlyArray<string> }
-  /** What MAIL without a login gets. */
-  readonly withoutLogin: "accepted" | "ENOAUTH"
+  /** What a send without a login ends in. */
+  readonly withoutLogin: "accepted" | { readonly tag: "ENOAUTH" | "EENVELOPE"; readonly code: number }
   /** Whether wrong credentials are refused. */
   readonly judgesCredentials: Or<true>
   /** The codes of the replies that are data. */
   readonly replies: { readonly vrfy: number; readonly expn: number; readonly help: number }
   /** Recipients by what becomes of them: at RCPT 5yz, at RCPT 4yz, 421 and the end, at DATA, as the final reply. */
   readonly recipients: { readonly [K in typeof specials[number]]: Or<Special> }
-  /** The code of the final reply to a message that is larger than it announced. "closes": the end of the connection. */
-  readonly oversized: Or<number | "closes">
   /** The most recipients of one message; undefined = at least 100. */
   readonly recipientLimit?: number | undefined
 }
@@ -62,7 +61,7 @@ export interface Login {
   readonly door?: Options | undefined
 }
 
-/** Where a server is reached; none has `auth`. */
+/** Where a server is reached. None has `auth`, but `limited` where it is needed. */
 export interface Doors {
   /** With TLS if the server has any. */
   readonly main: Options
@@ -70,6 +69,8 @@ export interface Doors {
   /** Doors whose certificate does not verify, and the code of why not. */
   readonly badCertificates: Or<ReadonlyArray<{ readonly door: Options; readonly because: string }>>
   readonly refusesInGreeting: Or<Options>
+  /** A door with a limit on the size of messages, and what a message gets that grows beyond it. */
+  readonly limited: Or<{ readonly door: Options; readonly limit: number; readonly then: number | "closes" }>
 }
 
 /** What a server stored. */
@@ -88,7 +89,7 @@ export interface Service {
   readonly doors: Doors
   /** The logins that must succeed by a mechanism. */
   readonly logins: (mechanism: string) => ReadonlyArray<Login>
-  /** A login that opens MAIL; used where `withoutLogin` is ENOAUTH. */
+  /** A login that opens the way; used where `withoutLogin` is no success. */
   readonly account: Sasl.Credentials
   /** An address that takes mail, and a fresh one for each call. */
   readonly mailbox: (tag: string) => string
@@ -127,7 +128,7 @@ export const open = (options: Options) => SmtpConnection.make(named(options))
 export const ready = (subject: Service, more: Options = {}) =>
   open({
     ...subject.doors.main,
-    ...(subject.profile.withoutLogin === "ENOAUTH" ? { auth: subject.account } : {}),
+    ...(subject.profile.withoutLogin === "accepted" ? {} : { auth: subject.account }),
     ...more
   })
 
@@ -157,22 +158,30 @@ export const spoken = (subject: Service): ReadonlyArray<Sasl.Mechanism> =>
 /** The main door without TLS. */
 export const inClear = ({ doors }: Service): Options => ({ ...doors.main, tls: "off", tlsOptions: undefined })
 
-/** What a failure has to be; fails the test otherwise. */
-export const fails = <A, E, R>(
-  effect: Effect.Effect<A, E, R>,
+/** A success; fails the test otherwise, and says in what. */
+export const succeeds = <A, R>(effect: Effect.Effect<A, SmtpError.SmtpError, R>, context: string) =>
+  Effect.map(
+    Effect.result(effect),
+    (result) => Result.isSuccess(result) ? result.success : assert.fail(`${context}: ${result.failure.message}`)
+  )
+
+/** A failure of this kind; fails the test otherwise. */
+export const fails = <A, R>(
+  effect: Effect.Effect<A, SmtpError.SmtpError, R>,
   expected: { readonly tag: SmtpError.Tag; readonly code?: number; readonly attempted?: boolean },
   context = ""
 ) =>
-  Effect.map(Effect.flip(effect), (error) => {
-    const found = error as SmtpError.SmtpError
+  Effect.map(Effect.result(effect), (result) => {
+    if (Result.isSuccess(result)) return assert.fail(`${context}: it succeeded in place of ${expected.tag}`)
+    const error = result.failure
     const facts = {
-      tag: found._tag,
-      ...(expected.code === undefined ? {} : { code: found.responseCode }),
-      ...(expected.attempted === undefined ? {} : { attempted: found.attempted })
+      tag: error._tag,
+      ...(expected.code === undefined ? {} : { code: error.responseCode }),
+      ...(expected.attempted === undefined ? {} : { attempted: error.attempted })
     }
-    assert.deepStrictEqual(facts, expected, `${context} ${found.message}`)
-    return found
-  }).pipe(Effect.mapError((value) => new Error(`${context}: ${expected.tag} expected, but it gave ${String(value)}`)))
+    assert.deepStrictEqual(facts, expected, `${context} ${error.message}`)
+    return error
+  })
 
 /** Asserts that the octets stored for an address are these; of long ones shows only where they differ. */
 export const holds = (subject: Service, recipient: string, expected: Uint8Array): Effect.Effect<void> =>
