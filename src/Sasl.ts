@@ -8,6 +8,7 @@
  * @since 0.1.0
  */
 import type * as Arr from "effect/Array"
+import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Base64 from "effect/encoding/Base64"
 import * as Redacted from "effect/Redacted"
@@ -36,6 +37,22 @@ export type {
  * @since 0.1.0
  */
 export type Secret = Redacted.Redacted<string> | Effect.Effect<Redacted.Redacted<string>, EOAUTH2>
+
+/**
+ * The token that the server has just refused, for the provider that gave it.
+ *
+ * **Details**
+ *
+ * After a refused OAuth2 token (535, or an error in a 334) a login asks an Effect that is its token once more, with this
+ * set, and tries again when the token it gets is another. `OAuth2` refreshes then; a provider of your own may read it,
+ * and give up what it has cached.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const RefusedToken: Context.Reference<Redacted.Redacted<string> | undefined> = Context.Reference<
+  Redacted.Redacted<string> | undefined
+>("effect-smtp/Sasl/RefusedToken", { defaultValue: () => undefined })
 
 /**
  * A user and a password: PLAIN, LOGIN, CRAM-MD5.

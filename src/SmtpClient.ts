@@ -19,7 +19,7 @@ import * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import type * as Envelope from "./Envelope.ts"
-import { withTotal } from "./internal/deadline.ts"
+import { completedSend, keepingResult, withTotal } from "./internal/deadline.ts"
 import type { Message } from "./internal/message.ts"
 import * as options from "./internal/options.ts"
 import type { SendResult } from "./internal/outcome.ts"
@@ -163,10 +163,17 @@ export const make = Effect.fnUntraced(function*(
   )
   const use: Client["use"] = (f) => Effect.scoped(Effect.flatMap(connect, f))
   const send: Client["send"] = (envelope, message) =>
-    use((connection) => connection.send(envelope, message)).pipe(
-      Effect.tap(annotateResult),
-      Effect.tapError(annotateError),
-      Effect.withSpan("smtp.send", span)
+    keepingResult((note) =>
+      use((connection) =>
+        Effect.map(connection.send(envelope, message), (result) => {
+          note(result)
+          return result
+        })
+      ).pipe(
+        Effect.tap(annotateResult),
+        Effect.tapError(annotateError),
+        Effect.withSpan("smtp.send", span)
+      )
     )
   return make_({
     send,
@@ -401,8 +408,17 @@ export const withTimeout: {
 } = dual(2, (self: Client, duration: Duration.Input): Client => {
   const millis = Duration.toMillis(Duration.fromInputUnsafe(duration))
   return make_({
-    send: (envelope, message) => withTotal(self.send(envelope, message), millis),
-    use: (f) => withTotal(self.use(f), millis),
+    send: (envelope, message) => withTotal(self.send(envelope, message), millis, undefined, completedSend),
+    use: <A, E, R>(f: (connection: SmtpConnection.SmtpConnection) => Effect.Effect<A, E, R>) =>
+      Effect.suspend(() => {
+        let done: { readonly value: A } | undefined
+        const noting = (connection: SmtpConnection.SmtpConnection) =>
+          Effect.map(f(connection), (value) => {
+            done = { value }
+            return value
+          })
+        return withTotal(self.use(noting), millis, undefined, () => done)
+      }),
     verify: withTotal(self.verify, millis)
   })
 })

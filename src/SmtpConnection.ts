@@ -240,13 +240,13 @@ class Connection implements SmtpConnection {
   readonly expn = (list: string) => this.#ask("expn.list", { _tag: "Expn", text: list })
   readonly help = (topic?: string) => this.#ask("help.topic", { _tag: "Help", text: topic })
 
-  readonly #goodbye: Effect.Effect<void> = Effect.suspend(() =>
-    this.#wire.isReady ? this.#wire.command({ _tag: "Quit" }, { stage: "QUIT" }) : Effect.void
-  ).pipe(
-    Effect.exit,
-    Effect.asVoid,
-    Effect.ensuring(Effect.sync(() => this.#wire.fail({ _tag: "Quit" })))
-  )
+  /** A wire that has failed writes nothing; one that nobody uses and that has not is ready. */
+  readonly #goodbye: Effect.Effect<void> = Effect.suspend(() => this.#wire.command({ _tag: "Quit" }, { stage: "QUIT" }))
+    .pipe(
+      Effect.exit,
+      Effect.asVoid,
+      Effect.ensuring(Effect.sync(() => this.#wire.fail({ _tag: "Quit" })))
+    )
 
   readonly quit: Effect.Effect<void> = Effect.suspend(() => this.#turn.withPermits(1)(this.#goodbye))
 

@@ -221,18 +221,8 @@ const attempt = Effect.fnUntraced(function*(
   return yield* failed(command, believed.failure.detail, { tried })
 })
 
-/**
- * Logs in on an open dialogue.
- *
- * **Details**
- *
- * The secret is asked for once per login. A refused mechanism (504, 534, 538) is followed by the next one; refused
- * credentials are not tried again. After an `EAUTH` that the server answered with 4yz or 5yz the connection is usable.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const login = Effect.fnUntraced(function*(
+/** One login with one secret. */
+const loginOnce = Effect.fnUntraced(function*(
   session: Session,
   credentials: Sasl.Credentials,
   options: Resolved
@@ -266,3 +256,48 @@ export const login = Effect.fnUntraced(function*(
     tried
   })
 })
+
+/** The server refuses the token itself: 535, or the error of XOAUTH2 and OAUTHBEARER before whatever reply. */
+const isTokenRefused = (error: SmtpError.EAUTH): boolean => error.oauth2 !== undefined || error.responseCode === 535
+
+/** A login whose token may be stale: what its provider gives after a refusal is tried once, when it is another. */
+const loginAgain = Effect.fnUntraced(function*(
+  session: Session,
+  credentials: Sasl.OAuth2,
+  provider: Exclude<Sasl.Secret, Redacted.Redacted<string>>,
+  options: Resolved
+): Effect.fn.Return<void, SmtpError.LoginError> {
+  let given: Redacted.Redacted<string> | undefined
+  const token = Effect.tap(provider, (token) => Effect.sync(() => given = token))
+  const first = yield* Effect.result(loginOnce(session, { ...credentials, token }, options))
+  if (Result.isSuccess(first)) return
+  const error = first.failure
+  if (given === undefined || error._tag !== "EAUTH" || !isTokenRefused(error)) return yield* error
+  const again = Effect.provideService(provider, Sasl.RefusedToken, given)
+  const lost = session.wire.failed({ stage: "AUTH", attempted: true }) as Effect.Effect<never, SmtpError.LoginError>
+  // Asked even when the server closed after its refusal: the next connection needs another token too.
+  const next = yield* Effect.raceFirst(again, lost)
+  if (Redacted.value(next) === Redacted.value(given)) return yield* error
+  return yield* loginOnce(session, { ...credentials, token: next }, options)
+})
+
+/**
+ * Logs in on an open dialogue.
+ *
+ * **Details**
+ *
+ * The secret is asked for once per login. A refused mechanism (504, 534, 538) is followed by the next one; refused
+ * credentials are not tried again, but for an OAuth2 token that is an Effect: its provider learns of the refusal
+ * (`Sasl.RefusedToken`), is asked once more, and a token that differs is tried once. After an `EAUTH` that the server answered with 4yz or 5yz the connection is usable.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const login = (
+  session: Session,
+  credentials: Sasl.Credentials,
+  options: Resolved
+): Effect.Effect<void, SmtpError.LoginError> =>
+  credentials._tag === "OAuth2" && !Redacted.isRedacted(credentials.token)
+    ? loginAgain(session, credentials, credentials.token, options)
+    : loginOnce(session, credentials, options)

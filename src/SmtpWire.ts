@@ -66,6 +66,8 @@ export class SmtpWire implements SmtpConnector.Listener {
   #inBody = false
   /** The last reply was a 3yz: what the server reads next is not taken for a command. */
   #isHeld = false
+  /** The last reply was a 354: a refusal behind it is one of the body, in the same segment or not. */
+  #isBodyDue = false
   #mustDrain = false
   /** The deadline in force and its name; the idle deadline runs beside it from the last octet. */
   #due = Infinity
@@ -104,11 +106,12 @@ export class SmtpWire implements SmtpConnector.Listener {
   readonly #onReply = (reply: SmtpReply.SmtpReply): void => {
     if (this.#failure !== undefined) return
     if (this.#owed === 0) {
-      return this.fail({ _tag: this.#inBody ? "Refused" : "Unsolicited", reply })
+      return this.fail({ _tag: this.#inBody || this.#isBodyDue ? "Refused" : "Unsolicited", reply })
     }
     this.#owed--
     this.#due = Infinity
     this.#isHeld = SmtpReply.severity(reply) === 3
+    this.#isBodyDue = reply.code === 354
     this.#arrived.push(reply)
     // RFC 5321 §3.8: after 421 the server closes; nothing more can be asked of it.
     if (reply.code === 421) this.fail({ _tag: "Unsolicited", reply })
@@ -242,7 +245,7 @@ export class SmtpWire implements SmtpConnector.Listener {
       if (this.#failure === undefined && this.#transcript.isOn) yield* this.#transcript.client(command)
       if (!this.isQuiet()) {
         const attempted = where.attempted ?? false
-        return yield* Effect.fail(this.error({ ...where, attempted }) as SmtpError.WireError)
+        return yield* this.error({ ...where, attempted }) as SmtpError.WireError
       }
       this.hand([octets.success], 1, where.stage === "QUIT" ? "quit" : "command")
       return yield* this.receive(where)
@@ -303,9 +306,10 @@ export class SmtpWire implements SmtpConnector.Listener {
 
   /** Never succeeds; fails when a deadline does away with the wire in the middle of a handshake, and with it the socket. */
   #expired(command: string): Effect.Effect<never, SmtpError.ETIMEDOUT> {
-    return Effect.catch(
-      this.failed({ stage: "TLS", command }),
-      (error) => error._tag === "ETIMEDOUT" ? Effect.fail(error) : Effect.never
+    return Effect.catchIf(
+      this.failed({ stage: "TLS", command }) as Effect.Effect<never, SmtpError.WireError>,
+      (error): error is Exclude<SmtpError.WireError, SmtpError.ETIMEDOUT> => error._tag !== "ETIMEDOUT",
+      () => Effect.never
     )
   }
 

@@ -634,9 +634,24 @@ describe("a refusal", () => {
         })
     ))
 
-  it.effect("behind the 354 is EPROTOCOL, and nothing of the message is sent", () =>
+  // As smtp-sink -A 0 does, whose 550 comes in the segment of its 354 or in the next.
+  it.effect("behind the 354 is EMESSAGE, and nothing of the message is sent", () =>
     connected(
       { faults: [SmtpServer.at("data", SmtpServer.surplus("552 5.3.4 too large"))] },
+      (connection, server) =>
+        Effect.gen(function*() {
+          const error = yield* Effect.flip(connection.send(envelope, "hi\r\n"))
+          assert.deepInclude(error, { _tag: "EMESSAGE", command: "DATA", responseCode: 552, handedOver: false } as never)
+          assert.isFalse(error.inDoubt)
+          yield* server.awaitClosed
+          assert.isTrue((yield* sentOctets(server)).endsWith("\r\nDATA\r\n"))
+          yield* isClosed(connection)
+        })
+    ))
+
+  it.effect("behind the 354 is EPROTOCOL when it is no refusal, and nothing of the message is sent", () =>
+    connected(
+      { faults: [SmtpServer.at("data", SmtpServer.surplus("250 2.0.0 done already"))] },
       (connection, server) =>
         Effect.gen(function*() {
           const error = yield* Effect.flip(connection.send(envelope, "hi\r\n"))

@@ -39,7 +39,7 @@ class Scripted implements Duplex {
     this.writes.push(chunks.map((chunk) => binary.decode(chunk)))
     return this.takes
   }
-  readonly upgrade = (_: TlsUpgrade): Effect.Effect<TlsInfo, SmtpError.ETLS> => this.tls
+  readonly upgrade = (): Effect.Effect<TlsInfo, SmtpError.ETLS> => this.tls
   readonly end = (): void => {}
   readonly destroy = (): void => {
     this.destroyed++

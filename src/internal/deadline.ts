@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as SmtpError from "../SmtpError.ts"
 import * as SmtpReply from "../SmtpReply.ts"
+import type { SendResult } from "./outcome.ts"
 
 const expired = (known: SmtpError.Outcome["Service"] | undefined, attempted: boolean): SmtpError.ETIMEDOUT => {
   const base = {
@@ -30,10 +31,44 @@ const expired = (known: SmtpError.Outcome["Service"] | undefined, attempted: boo
   })
 }
 
+/** The result of a send that was interrupted when it had one already: in the cause, beside `SmtpError.Outcome`. */
+class Completed extends Context.Service<Completed, SendResult>()("effect-smtp/internal/Completed") {}
+
+/** The result that a send had when it was interrupted. */
+export const completedSend = (cause: Cause.Cause<unknown>): { readonly value: SendResult } | undefined => {
+  const value = Context.getOrUndefined(Cause.annotations(cause), Completed)
+  return value && { value }
+}
+
+/** Whether an interruption waits for the end of the uninterruptible region. */
+const pending = Effect.exit(Effect.interruptible(Effect.void))
+
+/**
+ * A send with an epilogue, such as QUIT, that notes its result before that. An interruption in the epilogue is told
+ * what the send ended in: it would otherwise look like one before the terminator, and the message be sent again.
+ */
+export const keepingResult = <E, R>(
+  run: (note: (result: SendResult) => void) => Effect.Effect<SendResult, E, R>
+): Effect.Effect<SendResult, E, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function*() {
+      let result: SendResult | undefined
+      const exit = yield* Effect.exit(restore(run((noted) => {
+        result = noted
+      })))
+      if (result === undefined) return yield* exit
+      const last: Exit.Exit<unknown, E> = Exit.isSuccess(exit) ? yield* pending : exit
+      if (Exit.isSuccess(last) || !Cause.hasInterruptsOnly(last.cause)) return yield* exit
+      const known = Context.make(SmtpError.Outcome, { inDoubt: false, reply: result.reply })
+      return yield* Effect.failCause(Cause.annotate(last.cause, Context.add(known, Completed, result)))
+    })
+  )
+
 export const withTotal = <A, E, R>(
   self: Effect.Effect<A, E, R>,
   millis: number,
-  isAttempted: () => boolean = () => true
+  isAttempted: () => boolean = () => true,
+  completed: (cause: Cause.Cause<E>) => { readonly value: A } | undefined = () => undefined
 ): Effect.Effect<A, E | SmtpError.ETIMEDOUT, R> =>
   Number.isFinite(millis)
     ? Effect.uninterruptibleMask((restore) =>
@@ -44,6 +79,8 @@ export const withTotal = <A, E, R>(
         yield* Fiber.interrupt(fiber)
         const exit = yield* Fiber.await(fiber)
         if (Exit.isFailure(first) || Exit.isSuccess(exit) || !Cause.hasInterruptsOnly(exit.cause)) return yield* exit
+        const done = completed(exit.cause)
+        if (done !== undefined) return done.value
         const known = Context.getOrUndefined(Cause.annotations(exit.cause), SmtpError.Outcome)
         return yield* Effect.fail(expired(known, isAttempted()))
       })

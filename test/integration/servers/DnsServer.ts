@@ -4,6 +4,9 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Dns from "effect/net/Dns"
+import type * as Host from "effect/net/Host"
+import type * as NetAddress from "effect/net/NetAddress"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { createSocket } from "node:dgram"
 import { mkdirSync, writeFileSync } from "node:fs"
@@ -17,7 +20,7 @@ import { makeFolder, makePorts } from "./place.ts"
  *
  * - `mx`: 127.0.0.1; `mx2`: 127.0.0.2; `mx3`: 127.0.0.3
  * - `two`: 127.0.0.1 and 127.0.0.3; `dual`: 127.0.0.1 and ::1; `six`: ::1 alone
- * - `firstdead`: 127.0.0.2, then 127.0.0.3 (no server of the harness listens on 127.0.0.2 but Dovecot); `dead`: 127.0.0.2
+ * - `firstdead`: 127.0.0.2, then 127.0.0.3 (Postfix's port `smtp` is open there); `dead`: 127.0.0.2
  * - `alias`: CNAME mx; `loop`: CNAME to itself through loop2; `textonly`: TXT, so no address (NODATA)
  * - `good`: MX 10 mx, 20 mx3, 20 mx2; `nullmx`: MX 0 "."
  * - `*.servfail`: SERVFAIL; everything else: NXDOMAIN
@@ -91,6 +94,20 @@ zone:
   - domain: servfail.test
 `
 
+type Addresses = Result.Result<ReadonlyArray<NetAddress.IpAddress>, Dns.DnsError>
+
+/** Both families; an answer for one is an answer. */
+const addressesOf = Effect.fnUntraced(function*(dns: Dns.Dns["Service"], name: Host.DomainName) {
+  const ask = (type: "A" | "AAAA"): Effect.Effect<Addresses> =>
+    Effect.result(Effect.map(dns.resolve(name, type), (records) => records.map(({ address }) => address)))
+  const answers = yield* Effect.all([ask("A"), ask("AAAA")], { concurrency: 2 })
+  const found = answers.flatMap((one) => Result.isSuccess(one) ? one.success : [])
+  const failures = answers.flatMap((one) => Result.isFailure(one) ? [one.failure] : [])
+  const failure = failures.find(({ reason }) => reason !== "NotFound") ?? failures[0]
+  if (found.length > 0 || failure === undefined) return found
+  return yield* new Dns.DnsError({ reason: failure.reason, method: "lookup", hostname: name, cause: failure.cause })
+})
+
 /**
  * The Dns service of Node over these name servers (`host:port`), addresses included: Node's own `lookup` asks the
  * operating system, whatever `nameServers` says.
@@ -99,7 +116,10 @@ export const dnsOf = (
   nameServers: ReadonlyArray<string>,
   options: Omit<NodeDns.Options, "nameServers"> = {}
 ): Effect.Effect<Dns.Dns["Service"], never, Scope.Scope> =>
-  Effect.map(Effect.orDie(NodeDns.make({ ...options, nameServers })), (dns) => dns)
+  Effect.map(
+    Effect.orDie(NodeDns.make({ ...options, nameServers })),
+    (dns) => Dns.make({ lookup: (name) => addressesOf(dns, name), resolve: dns.resolve, reverse: dns.reverse })
+  )
 
 const silence = Effect.acquireRelease(
   Effect.callback<ReturnType<typeof createSocket>>((resume) => {

@@ -1,4 +1,4 @@
-/** Postfix's smtp-sink: no TLS, AUTH takes anything, one port for each fault. */
+/** Postfix's smtp-sink: no TLS, one port for each fault. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -33,15 +33,16 @@ const switches = {
  * The ports.
  *
  * - `plain`, `lmtp`: take everything and keep nothing; `dump`, `lmtpDump`: keep it, which `stored` shows
- * - `noPipelining`; `heloOnly`: EHLO is refused; `pix`: a greeting of stars, like the Cisco PIX
- * - `refuseRcpt`: 5yz to RCPT; `deferDot`: 4yz to the final dot; `abort`: closes in the middle of the message
+ * - `noPipelining`; `heloOnly`: EHLO is refused; `pix`: so too, after a greeting of stars, like a Cisco PIX
+ * - `refuseRcpt`: 500 to RCPT; `deferDot`: 450 to the final dot; `abort`: 550 when the first octets have come, and close
  * - `dropData`: closes at DATA; `close421`: 421 and close at RCPT; `busy`: 421 and close in the greeting
  * - `slowDot`: the reply to the final dot takes a second; `tarpit`: EHLO is answered after an hour
  */
 export type Port = keyof typeof switches
 
 /**
- * smtp-sink. A message is stored once, whatever the number of its recipients, and its line ends are given back as CRLF.
+ * smtp-sink. It offers AUTH, and answers 250 to it, which is no answer to AUTH: EPROTOCOL. A message is stored once,
+ * whatever the number of its recipients, and its line ends are given back as CRLF.
  * The file of a message grows while it comes: await it after its reply.
  */
 export interface Service extends Omit<Server<Port>, "ca">, Daemon, Store {}
@@ -110,6 +111,7 @@ const make = Effect.gen(function*() {
     host,
     ports,
     accounts,
+    folder: folder.path,
     ...makeStore(readFolders(() => [dump], parse)),
     processes: Effect.map(Effect.forEach(sinks, (sink) => sink.processes), (ids) => ids.flat()),
     stop: all((sink) => sink.stop),

@@ -58,6 +58,15 @@ const allProcesses = (): ReadonlyArray<Process> =>
     }
   })
 
+/** Whether a process runs; one that waits to be reaped does not. */
+export const isRunning = (id: number): boolean => {
+  try {
+    return parseStat(readFileSync(`/proc/${id}/stat`, "latin1")) !== undefined
+  } catch {
+    return false
+  }
+}
+
 /** The processes of a session, and the descendants of its leader that left it. */
 export const processesOf = (leader: number): ReadonlyArray<number> => {
   const all = allProcesses()
@@ -91,15 +100,14 @@ const launch = ({ args, command, env, folder, log }: Options): ChildProcess => {
   return child
 }
 
+/** Dovecot forgets a SIGTERM that comes while it starts its processes; nobody else needs more than a second. */
+const grace = 2500
+
 const end = Effect.fnUntraced(function*(leader: number) {
   const started = processesOf(leader)
   signal(leader, "SIGTERM")
-  const remaining = () => {
-    const now = processesOf(leader)
-    const running = new Set(allProcesses().map((one) => one.id))
-    return [...new Set([...now, ...started.filter((id) => running.has(id))])]
-  }
-  if (yield* until(() => remaining().length === 0, 5000)) return
+  const remaining = () => [...new Set([...processesOf(leader), ...started.filter(isRunning)])]
+  if (yield* until(() => remaining().length === 0, grace)) return
   for (const id of remaining()) signal(id, "SIGKILL")
   yield* until(() => remaining().length === 0, 5000)
 })
@@ -135,6 +143,7 @@ export const makeDaemon = Effect.fnUntraced(function*(
   yield* Effect.addFinalizer(() => Effect.ignoreCause(stop))
   yield* start
   return {
+    folder: options.folder.path,
     processes: Effect.sync(() => leader === undefined ? [] : processesOf(leader)),
     stop,
     start: Effect.andThen(stop, Effect.orDie(start))

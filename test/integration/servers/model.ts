@@ -22,7 +22,7 @@ export const domain = "mx.test"
 export const recipients = {
   /** 550 to RCPT. */
   reject: `reject@${domain}`,
-  /** 4yz to RCPT. */
+  /** 4yz to RCPT; on Dovecot's LMTP in the place of its final reply. */
   defer: `defer@${domain}`,
   /** 452 to RCPT. */
   full: `full@${domain}`,
@@ -85,6 +85,8 @@ export interface Server<Port extends string> {
 
 /** A server that is a program of its own. */
 export interface Daemon {
+  /** Its configuration, logs and mail; removed with the layer. */
+  readonly folder: string
   /** The ids of its processes that run now. */
   readonly processes: Effect.Effect<ReadonlyArray<number>>
   /** Ends it; files and ports stay its own. */

@@ -43,9 +43,9 @@ const guard = `
 read -r word
 [ "$word" = done ] && exit 0
 groups=$(cat "$1/.groups" 2>/dev/null)
-for group in $groups; do kill -TERM -- "-$group" 2>/dev/null; done
+for group in $groups; do kill -s TERM -- "-$group" 2>/dev/null; done
 sleep 1
-for group in $groups; do kill -KILL -- "-$group" 2>/dev/null; done
+for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
 rm -rf -- "$1"
 `
 

@@ -67,14 +67,15 @@ const many = check("sends one message to 100 recipients", (subject) =>
 
 const reset = check("reset forgets the transaction", (subject) =>
   Effect.gen(function*() {
-    const connection = yield* ready(subject)
-    const { refused } = subject.profile.recipients
+    const { refused } = subject.recipients
+    const connection = yield* ready(subject, doesLack(refused) ? {} : refused.door)
     const to = [subject.mailbox("reset"), ...(doesLack(refused) ? [] : [refused.address])]
     const send = connection.send({ from: sender, to, requireAllRecipients: true }, plain("reset"))
     if (!doesLack(refused)) yield* fails(send, { tag: "EENVELOPE" })
     yield* connection.reset
     yield* connection.reset
-    yield* connection.send({ from: sender, to: subject.mailbox("reset") }, plain("reset"))
+    const hasOwnDoor = !doesLack(refused) && refused.door !== undefined
+    if (!hasOwnDoor) yield* connection.send({ from: sender, to: subject.mailbox("reset") }, plain("reset"))
     return shown
   }))
 
@@ -110,11 +111,29 @@ const quit = check("quit ends the connection, and later calls say so", (subject)
     return shown
   }))
 
+const lost = check(
+  "a server that closes without a word: ECONNECTION, not in doubt before the message",
+  (subject) =>
+    Effect.gen(function*() {
+      const { closesAtData } = subject.doors
+      const envelope = { from: sender, to: subject.mailbox("lost") }
+      if (doesLack(closesAtData)) {
+        yield* (yield* ready(subject)).send(envelope, plain("not lost"))
+        return instead(closesAtData.lacks)
+      }
+      const connection = yield* open(closesAtData)
+      const error = yield* fails(connection.send(envelope, plain("lost")), { tag: "ECONNECTION", attempted: true })
+      assert.deepStrictEqual([error.isTemporary, error.inDoubt], [true, false])
+      yield* fails(connection.noop, { tag: "ECONNECTION", attempted: false })
+      return shown
+    })
+)
+
 const closing = check(
   "a server that says 421 and closes: ECONNECTION, then nothing is attempted",
   (subject) =>
     Effect.gen(function*() {
-      const special = subject.profile.recipients.closing
+      const special = subject.recipients.closing
       const connection = yield* ready(subject)
       if (doesLack(special)) {
         yield* connection.send({ from: sender, to: subject.mailbox("closing") }, plain("closing"))
@@ -209,6 +228,7 @@ export const dialogue = [
   data,
   quit,
   closing,
+  lost,
   refusing,
   service,
   documented

@@ -54,15 +54,16 @@ const profile = (protocol: "smtp" | "lmtp"): Profile => ({
   mechanisms: { clear: [], secure: ["CRAM-MD5", "EXTERNAL", "LOGIN", "PLAIN", "XOAUTH2"] },
   withoutLogin: { tag: "ENOAUTH", code: 530 },
   judgesCredentials: true,
-  replies: { vrfy: 252, expn: 502, help: 214 },
-  recipients: {
-    refused: special("refused"),
-    deferred: special("deferred"),
-    closing: special("closing"),
-    atData: special("atData"),
-    afterData: special("afterData")
-  }
+  replies: { vrfy: 252, expn: 502, help: 214 }
 })
+
+const recipients: Service["recipients"] = {
+  refused: special("refused"),
+  deferred: special("deferred"),
+  closing: special("closing"),
+  atData: special("atData"),
+  afterData: special("afterData")
+}
 
 const script = (protocol: "smtp" | "lmtp"): SmtpServer.Script => ({
   protocol,
@@ -76,6 +77,11 @@ const small = (protocol: "smtp" | "lmtp"): SmtpServer.Script => ({
   extensions: { size: smallLimit }
 })
 
+const closing = (protocol: "smtp" | "lmtp"): SmtpServer.Script => ({
+  ...script(protocol),
+  faults: [SmtpServer.at("data", SmtpServer.drop)]
+})
+
 /** A server of before 1995: HELO, no TLS, and every recipient is right. */
 const bareProfile: Profile = {
   protocol: "smtp",
@@ -85,14 +91,15 @@ const bareProfile: Profile = {
   mechanisms: { clear: [], secure: [] },
   withoutLogin: "accepted",
   judgesCredentials: { lacks: "no AUTH" },
-  replies: { vrfy: 252, expn: 502, help: 214 },
-  recipients: {
-    refused: { lacks: "accepts every recipient" },
-    deferred: { lacks: "accepts every recipient" },
-    closing: { lacks: "accepts every recipient" },
-    atData: { lacks: "accepts every recipient" },
-    afterData: { lacks: "accepts every message" }
-  }
+  replies: { vrfy: 252, expn: 502, help: 214 }
+}
+
+const nobodyRefused: Service["recipients"] = {
+  refused: { lacks: "accepts every recipient" },
+  deferred: { lacks: "accepts every recipient" },
+  closing: { lacks: "accepts every recipient" },
+  atData: { lacks: "accepts every recipient" },
+  afterData: { lacks: "accepts every message" }
 }
 
 const bareScript: SmtpServer.Script = {
@@ -165,19 +172,22 @@ const inMemory = (protocol: "smtp" | "lmtp") =>
       465: script(protocol),
       2501: { ...script(protocol), tls: { authorized: false } },
       2502: { ...busy, protocol },
-      2503: small(protocol)
+      2503: small(protocol),
+      2504: closing(protocol)
     })
     const main = { host: "mx.test", port: 25, tls: "starttls", protocol } as const
     const because = "DEPTH_ZERO_SELF_SIGNED_CERT"
     const subject = Subject.of({
       ...common(records),
       profile: profile(protocol),
+      recipients,
       version: "in memory",
       doors: {
         main,
         implicit: { ...main, port: 465, tls: "implicit" },
         badCertificates: [{ door: { ...main, port: 2501 }, because }],
         refusesInGreeting: { ...main, port: 2502 },
+        closesAtData: { ...main, port: 2504, auth: alice },
         limited: { door: { ...main, port: 2503, auth: alice }, limit: smallLimit, then: 552 }
       }
     })
@@ -194,12 +204,14 @@ export const bare: Layer.Layer<Subject | SmtpConnector> = Layer.effectContext(Ef
   const subject = Subject.of({
     ...common(records),
     profile: bareProfile,
+    recipients: nobodyRefused,
     version: "in memory",
     doors: {
       main: { host: "mx.test", port: 25, tls: "off" },
       implicit: noImplicit,
       badCertificates: { lacks: "no TLS" },
       refusesInGreeting: { lacks: "greets everybody" },
+      closesAtData: { lacks: "stays" },
       limited: { lacks: "no SIZE" }
     }
   })
@@ -227,6 +239,7 @@ const onLoopback = (protocol: "smtp" | "lmtp") =>
     const wrongHost = yield* offering(certificate("wrong.test"))
     const untrusted = yield* offering(certificate("localhost", { issuer: otherCa }))
     const refusing = yield* listening({ script: { ...busy, protocol } })
+    const cutting = yield* listening({ script: closing(protocol), tls: good })
     const limited = yield* listening({ script: small(protocol), tls: good })
     const main = {
       host: "127.0.0.1",
@@ -239,6 +252,7 @@ const onLoopback = (protocol: "smtp" | "lmtp") =>
     return Subject.of({
       ...common(server),
       profile: profile(protocol),
+      recipients,
       version: "on a port",
       doors: {
         main,
@@ -249,6 +263,7 @@ const onLoopback = (protocol: "smtp" | "lmtp") =>
           { door: { ...main, port: untrusted.port }, because: "UNABLE_TO_VERIFY_LEAF_SIGNATURE" }
         ],
         refusesInGreeting: { ...main, port: refusing.port },
+        closesAtData: { ...main, port: cutting.port, auth: alice },
         limited: { door: { ...main, port: limited.port, auth: alice }, limit: smallLimit, then: 552 }
       }
     })

@@ -111,17 +111,24 @@ const certificates = check("refuses certificates that do not verify", (subject) 
     return shown
   }))
 
-const hasNoAuth = Effect.fnUntraced(function*(subject: Service) {
-  yield* fails(open({ ...subject.doors.main, auth: alice, allowInsecureAuth: true }), {
-    tag: "EAUTH",
-    attempted: false
-  })
-  return instead("no AUTH: EAUTH, nothing sent")
+/** What a server is that nobody can log in to; undefined: one can. */
+const noLogin = Effect.fnUntraced(function*(subject: Service) {
+  const mechanisms = spoken(subject)
+  const { judgesCredentials } = subject.profile
+  const options = { ...subject.doors.main, auth: alice, allowInsecureAuth: true }
+  if (mechanisms.length === 0) {
+    yield* fails(open(options), { tag: "EAUTH", attempted: false })
+    return instead("no AUTH: EAUTH, nothing sent")
+  }
+  if (!doesLack(judgesCredentials)) return undefined
+  for (const { name } of mechanisms) yield* fails(open({ ...options, mechanisms: [name] }), { tag: "EPROTOCOL" }, name)
+  return instead(judgesCredentials.lacks)
 })
 
 const logins = check("logs in by each mechanism that both sides speak", (subject) =>
   Effect.gen(function*() {
-    if (spoken(subject).length === 0) return yield* hasNoAuth(subject)
+    const difference = yield* noLogin(subject)
+    if (difference !== undefined) return difference
     for (const { name } of spoken(subject)) {
       const ways = subject.logins(name)
       assert.isNotEmpty(ways, `no login is declared for ${name}`)
@@ -136,27 +143,23 @@ const logins = check("logs in by each mechanism that both sides speak", (subject
 
 const wrongPassword = check("tells a wrong password by EAUTH and stays usable", (subject) =>
   Effect.gen(function*() {
-    const passwords = spoken(subject).filter(({ kind }) => kind === "password")
-    if (passwords.length === 0) return yield* hasNoAuth(subject)
-    const { judgesCredentials } = subject.profile
-    for (const { name } of passwords) {
+    const difference = yield* noLogin(subject)
+    if (difference !== undefined) return difference
+    for (const { name } of spoken(subject).filter(({ kind }) => kind === "password")) {
       const connection = yield* open({ ...subject.doors.main, mechanisms: [name] })
       const wrong = connection.login(passwordOf("alice", "not the secret"))
-      if (doesLack(judgesCredentials)) {
-        yield* wrong
-        continue
-      }
       const error = yield* fails(wrong, { tag: "EAUTH", code: 535, attempted: true }, name)
       assert.deepStrictEqual([error.command, error.isTemporary], [`AUTH ${name}`, false])
       assert.deepStrictEqual([error.code, error.responseCode, error.response], ["EAUTH", 535, error.reply?.text])
       yield* connection.login(alice)
     }
-    return doesLack(judgesCredentials) ? instead(judgesCredentials.lacks) : shown
+    return shown
   }))
 
 const loginLater = check("logs in later, on an open connection", (subject) =>
   Effect.gen(function*() {
-    if (spoken(subject).length === 0) return yield* hasNoAuth(subject)
+    const difference = yield* noLogin(subject)
+    if (difference !== undefined) return difference
     const connection = yield* open(subject.doors.main)
     yield* connection.noop
     yield* connection.login(subject.account)

@@ -5,6 +5,7 @@ import * as Stream from "effect/Stream"
 import { Readable } from "node:stream"
 import * as DotStuffing from "../../../src/DotStuffing.ts"
 import * as NodeMessage from "../../../src/node/NodeMessage.ts"
+import type { SmtpConnection } from "../../../src/SmtpConnection.ts"
 import * as SmtpError from "../../../src/SmtpError.ts"
 import {
   check,
@@ -76,12 +77,12 @@ type Fate = typeof specials[number]
 const fate = (
   title: string,
   kind: Fate,
-  run: (subject: Service, special: Special) => Effect.Effect<Finding, unknown, Needs>
+  run: (subject: Service, special: Special, connection: SmtpConnection) => Effect.Effect<Finding, unknown, Needs>
 ) =>
   check(title, (subject) =>
     Effect.gen(function*() {
-      const special = subject.profile.recipients[kind]
-      if (!doesLack(special)) return yield* run(subject, special)
+      const special = subject.recipients[kind]
+      if (!doesLack(special)) return yield* run(subject, special, yield* ready(subject, special.door))
       const connection = yield* ready(subject)
       const to = subject.mailbox(kind)
       const result = yield* connection.send({ from: sender, to }, plain(kind))
@@ -89,21 +90,38 @@ const fate = (
       return instead(special.lacks)
     }))
 
+/** The next message goes through; where nobody gets one, the next command. */
+const goesOn = (subject: Service, { door }: Special, connection: SmtpConnection) =>
+  door === undefined
+    ? Effect.asVoid(connection.send({ from: sender, to: subject.mailbox("next") }, plain("next")))
+    : connection.reset
+
+const rejectedOf = (error: SmtpError.SmtpError): ReadonlyArray<string | undefined> | undefined =>
+  error._tag === "EENVELOPE" ? error.rejectedErrors?.map(({ recipient }) => recipient) : undefined
+
+const refusesAll = instead("refuses all or none")
+
 const partial = fate(
   "a partial refusal: the others get the message",
   "refused",
-  (subject, { address, code }) =>
+  (subject, special, connection) =>
     Effect.gen(function*() {
-      const connection = yield* ready(subject)
-      const first = subject.mailbox("first")
-      const last = subject.mailbox("last")
-      const result = yield* connection.send({ from: sender, to: [first, address, last] }, plain("partial"))
+      const { address, code, door } = special
+      const [first, last] = [subject.mailbox("first"), subject.mailbox("last")]
+      const send = connection.send({ from: sender, to: [first, address, last] }, plain("partial"))
+      if (door !== undefined) {
+        const error = yield* fails(send, { tag: "EENVELOPE", code })
+        assert.deepStrictEqual(rejectedOf(error), [first, address, last])
+        return refusesAll
+      }
+      const result = yield* send
       assert.deepStrictEqual(result.accepted, [first, last])
       assert.deepStrictEqual(result.rejected, [address])
-      const [error] = result.rejectedErrors
       assert.deepStrictEqual(
-        [error?._tag, error?.recipient, error?.responseCode, error?.isTemporary],
-        ["EENVELOPE", address, code, false]
+        result.rejectedErrors.map((
+          { _tag, isTemporary, recipient, responseCode }
+        ) => [_tag, recipient, responseCode, isTemporary]),
+        [["EENVELOPE", address, code, false]]
       )
       yield* holds(subject, first, bytesOf(plain("partial")))
       yield* holds(subject, last, bytesOf(plain("partial")))
@@ -112,18 +130,16 @@ const partial = fate(
 )
 
 const everyone = fate(
-  "requireAllRecipients sends to nobody when one is refused",
+  "requireAllRecipients sends to nobody if one is refused",
   "refused",
-  (subject, special) =>
+  (subject, special, connection) =>
     Effect.gen(function*() {
-      const connection = yield* ready(subject)
       const none = subject.mailbox("none")
       const to = [none, special.address]
       const send = connection.send({ from: sender, to, requireAllRecipients: true }, plain("nobody gets this"))
       const error = yield* fails(send, { tag: "EENVELOPE", code: special.code })
-      assert.deepStrictEqual(error._tag === "EENVELOPE" && error.rejectedErrors?.map(({ recipient }) => recipient), [
-        special.address
-      ])
+      assert.deepStrictEqual(rejectedOf(error), special.door === undefined ? [special.address] : to)
+      if (special.door !== undefined) return refusesAll
       const after = subject.mailbox("after")
       yield* connection.send({ from: sender, to: after }, plain("after"))
       yield* holds(subject, after, bytesOf(plain("after")))
@@ -133,58 +149,53 @@ const everyone = fate(
 )
 
 const refused = fate(
-  "all refused: EENVELOPE, permanent, and the connection is usable",
+  "all refused: EENVELOPE, permanent, usable afterwards",
   "refused",
-  (subject, special) =>
+  (subject, special, connection) =>
     Effect.gen(function*() {
-      const connection = yield* ready(subject)
       const { address, code } = special
       const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag: "EENVELOPE", code })
-      assert.strictEqual(error.command, "RCPT TO")
-      assert.strictEqual(error.isTemporary, false)
-      yield* connection.send({ from: sender, to: subject.mailbox("next") }, plain("next"))
+      assert.deepStrictEqual([error.command, error.isTemporary], ["RCPT TO", false])
+      yield* goesOn(subject, special, connection)
       return shown
     })
 )
 
 const deferred = fate(
-  "deferred: EENVELOPE, temporary, to be tried again",
+  "deferred: EENVELOPE, temporary, usable afterwards",
   "deferred",
-  (subject, { address, code }) =>
+  (subject, special, connection) =>
     Effect.gen(function*() {
-      const connection = yield* ready(subject)
+      const { address, code } = special
       const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag: "EENVELOPE", code })
       assert.strictEqual(SmtpError.isRetryable(error), true)
-      yield* connection.noop
+      yield* goesOn(subject, special, connection)
       return shown
     })
 )
 
 const atData = fate(
-  "refused at DATA: EENVELOPE, and the connection is usable",
+  "refused at DATA: EENVELOPE, usable afterwards",
   "atData",
-  (subject, special) =>
+  (subject, special, connection) =>
     Effect.gen(function*() {
-      const connection = yield* ready(subject)
       const { address, code } = special
       const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag: "EENVELOPE", code })
-      assert.strictEqual(error.command, "DATA")
-      assert.strictEqual(error.isTemporary, code < 500)
-      yield* connection.send({ from: sender, to: subject.mailbox("next") }, plain("next"))
+      assert.deepStrictEqual([error.command, error.isTemporary], ["DATA", code < 500])
+      yield* goesOn(subject, special, connection)
       return shown
     })
 )
 
 const afterData = fate(
-  "refused after the message: EMESSAGE, not in doubt",
+  "refused after the message: EMESSAGE, usable afterwards",
   "afterData",
-  (subject, special) =>
+  (subject, special, connection) =>
     Effect.gen(function*() {
-      const connection = yield* ready(subject)
       const { address, code } = special
       const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag: "EMESSAGE", code })
-      assert.strictEqual(error.inDoubt, false)
-      yield* connection.send({ from: sender, to: subject.mailbox("next") }, plain("next"))
+      assert.deepStrictEqual([error.inDoubt, error.isTemporary], [false, code < 500])
+      yield* goesOn(subject, special, connection)
       return shown
     })
 )
@@ -195,9 +206,9 @@ const perRecipient = check(
     Effect.gen(function*() {
       const connection = yield* ready(subject)
       const good = [subject.mailbox("one"), subject.mailbox("two")]
-      const special = subject.profile.recipients.afterData
+      const special = subject.recipients.afterData
       const isLmtp = subject.profile.protocol === "lmtp"
-      const bad = doesLack(special) || !isLmtp ? [] : [special]
+      const bad = doesLack(special) || special.forAll === true || !isLmtp ? [] : [special]
       const to = [...good, ...bad.map(({ address }) => address)].toReversed()
       const result = yield* connection.send({ from: sender, to }, plain("each"))
       assert.deepStrictEqual(result.accepted, good.toReversed())
@@ -209,7 +220,7 @@ const perRecipient = check(
       // A reply too many or too few would show here.
       yield* connection.noop
       if (!isLmtp) return instead("one for all")
-      return doesLack(special) ? instead("one each; all agree") : shown
+      return bad.length === 0 ? instead("one each; all agree") : shown
     })
 )
 

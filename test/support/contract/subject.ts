@@ -27,6 +27,10 @@ export const doesLack = <A>(value: Or<A>): value is Lacks =>
 export interface Special {
   readonly address: string
   readonly code: number
+  /** It decides for all recipients of a message. */
+  readonly forAll?: boolean | undefined
+  /** By this door everybody gets it. */
+  readonly door?: Options | undefined
 }
 
 /** The addresses that the suite sends to where a server is said to treat no address in a special way. */
@@ -45,12 +49,10 @@ export interface Profile {
   readonly mechanisms: { readonly clear: ReadonlyArray<string>; readonly secure: ReadonlyArray<string> }
   /** What a send without a login ends in. */
   readonly withoutLogin: "accepted" | { readonly tag: "ENOAUTH" | "EENVELOPE"; readonly code: number }
-  /** Whether wrong credentials are refused. */
+  /** Whether right credentials get 235 and wrong ones are refused. */
   readonly judgesCredentials: Or<true>
   /** The codes of the replies that are data. */
   readonly replies: { readonly vrfy: number; readonly expn: number; readonly help: number }
-  /** Recipients by what becomes of them: at RCPT 5yz, at RCPT 4yz, 421 and the end, at DATA, as the final reply. */
-  readonly recipients: { readonly [K in typeof specials[number]]: Or<Special> }
   /** The most recipients of one message; undefined = at least 100. */
   readonly recipientLimit?: number | undefined
 }
@@ -69,6 +71,8 @@ export interface Doors {
   /** Doors whose certificate does not verify, and the code of why not. */
   readonly badCertificates: Or<ReadonlyArray<{ readonly door: Options; readonly because: string }>>
   readonly refusesInGreeting: Or<Options>
+  /** Where the connection is closed in place of the reply to DATA. */
+  readonly closesAtData: Or<Options>
   /** A door with a limit on the size of messages, and what a message gets that grows beyond it. */
   readonly limited: Or<{ readonly door: Options; readonly limit: number; readonly then: number | "closes" }>
 }
@@ -87,6 +91,8 @@ export interface Service {
   /** As the server or its package states it. */
   readonly version: string
   readonly doors: Doors
+  /** Recipients by what becomes of them: at RCPT 5yz, at RCPT 4yz, 421 and the end, at DATA, as the final reply. */
+  readonly recipients: { readonly [K in typeof specials[number]]: Or<Special> }
   /** The logins that must succeed by a mechanism. */
   readonly logins: (mechanism: string) => ReadonlyArray<Login>
   /** A login that opens the way; used where `withoutLogin` is no success. */
