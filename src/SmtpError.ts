@@ -296,7 +296,7 @@ export const isRetryable = (e: unknown): boolean => isSmtpError(e) && e.isTempor
 export class Outcome extends Context.Service<Outcome, {
   /** Whether the server may have accepted the message. */
   readonly inDoubt: boolean
-  /** The final reply, when it came within the time an interrupted send waits for it. */
+  /** The final reply, when it came within the time an interrupted send waits for it; over LMTP a positive one, if any. */
   readonly reply?: SmtpReply.SmtpReply | undefined
 }>()("effect-smtp/SmtpError/Outcome") {}
 

@@ -288,7 +288,8 @@ const loginAgain = Effect.fnUntraced(function*(
  *
  * The secret is asked for once per login. A refused mechanism (504, 534, 538) is followed by the next one; refused
  * credentials are not tried again, but for an OAuth2 token that is an Effect: its provider learns of the refusal
- * (`Sasl.RefusedToken`), is asked once more, and a token that differs is tried once. After an `EAUTH` that the server answered with 4yz or 5yz the connection is usable.
+ * (`Sasl.RefusedToken`), is asked once more, and a token that differs is tried once. After an `EAUTH` that the server
+ * answered with 4yz or 5yz the connection is usable.
  *
  * @category constructors
  * @since 0.1.0

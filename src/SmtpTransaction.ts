@@ -278,7 +278,9 @@ const finish = (run: Run<never, never>, last: ReadonlyArray<Uint8Array>, count: 
       const error = SmtpError.fromCause(exit.cause)
       if (error !== undefined) return { replies, error: error as SmtpError.WireError }
       yield* Effect.exit(Effect.timeoutOption(Effect.interruptible(readFinal(run, count, replies)), linger))
-      const known = { inDoubt: replies.length < count || !replies.every(isFinal), reply: replies.at(-1) }
+      // Over LMTP one acceptance tells more than a refusal behind it: to send again would deliver twice.
+      const reply = replies.find(isPositive) ?? replies.at(-1)
+      const known = { inDoubt: replies.length < count || !replies.every(isFinal), reply }
       return yield* Effect.failCause(Cause.annotate(exit.cause, Context.make(SmtpError.Outcome, known)))
     })
   )

@@ -1,5 +1,6 @@
 export * as DotStuffing from "./DotStuffing.ts"
 export * as Envelope from "./Envelope.ts"
+export * as OAuth2 from "./OAuth2.ts"
 export * as Sasl from "./Sasl.ts"
 export * as SmtpCapabilities from "./SmtpCapabilities.ts"
 export * as SmtpClient from "./SmtpClient.ts"

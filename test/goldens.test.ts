@@ -23,6 +23,11 @@ const scenarioOf = (name: string) => {
   return isScenario(scenario) ? scenario : assert.fail(`no scenario is called ${scenario}`)
 }
 
+const goldenOf = (server: string, port: string, name: string): Dialogue => {
+  const fixture = fixtures.find((one) => one.server.name === server && one.server.port === port)
+  return fixture?.dialogues[name] ?? assert.fail(`no golden ${server} ${port} ${name}`)
+}
+
 const replay = Effect.fnUntraced(function*(name: string, dialogue: Dialogue, cut: Cut) {
   const { connector, difference } = make(dialogue, cut)
   const place = { host: "mx.test", port: 25, secret: placeholder }
@@ -34,13 +39,203 @@ const replay = Effect.fnUntraced(function*(name: string, dialogue: Dialogue, cut
 
 describe.each(fixtures)("$server.name $server.version, port $server.port", ({ dialogues }) => {
   describe.each(Object.entries(dialogues))("%s", (name, dialogue) => {
-    it.effect.each(allCuts)("the client says the same and comes to the same outcome when answers come %s", (cut) =>
-      Effect.gen(function*() {
-        assert.deepStrictEqual(yield* replay(name, dialogue, cut), {
-          difference: undefined,
-          outcome: dialogue.outcome
+    it.effect.each(allCuts)(
+      "the client says the same and comes to the same outcome when answers come %s",
+      (cut) =>
+        Effect.gen(function*() {
+          assert.deepStrictEqual(yield* replay(name, dialogue, cut), {
+            difference: undefined,
+            outcome: dialogue.outcome
+          })
         })
-      }))
+    )
+  })
+})
+
+/** The flags of capabilities, in the order of their declaration. */
+const flags = [
+  "startTls",
+  "pipelining",
+  "eightBitMime",
+  "smtpUtf8",
+  "dsn",
+  "enhancedStatusCodes",
+  "chunking",
+  "binaryMime",
+  "requireTls",
+  "size"
+] as const
+
+/** The replies to EHLO or LHLO of a dialogue, in the clear and then over TLS. */
+const helloReplies = ({ lines }: Dialogue): ReadonlyArray<string> => {
+  const acts = parse(lines)
+  return acts.flatMap((act, index) => {
+    const before = acts[index - 1]
+    const isAnswer = act._tag === "Server" && before?._tag === "Client" && /^[EL]HLO /.test(before.octets)
+    return isAnswer ? [act.octets] : []
+  })
+}
+
+const decode = (chunks: ReadonlyArray<string>): ReadonlyArray<SmtpReply.SmtpReply> => {
+  const decoder = SmtpReply.makeDecoder()
+  const replies: Array<SmtpReply.SmtpReply> = []
+  for (const chunk of chunks) {
+    assert.isTrue(Result.isSuccess(decoder.push(Buffer.from(chunk, "latin1"), (reply) => replies.push(reply))))
+  }
+  assert.isFalse(decoder.isPartial())
+  return replies
+}
+
+const postfixAuth =
+  "PLAIN LOGIN CRAM-MD5 DIGEST-MD5 SCRAM-SHA-1 SCRAM-SHA-224 SCRAM-SHA-256 SCRAM-SHA-384 SCRAM-SHA-512"
+const postfixKeywords = "PIPELINING SIZE VRFY ETRN ENHANCEDSTATUSCODES 8BITMIME DSN SMTPUTF8 CHUNKING"
+const postfixFlags = "pipelining eightBitMime smtpUtf8 dsn enhancedStatusCodes chunking size"
+
+interface Offer {
+  readonly name: string
+  readonly flags: string
+  readonly keywords: string
+  readonly auth: string
+  readonly sizeLimit: number | undefined
+}
+
+/** What each kind of EHLO reply is read as: the server, its port, a dialogue, which of its replies. */
+const offers: ReadonlyArray<readonly [string, string, string, 0 | 1, Offer]> = [
+  ["Postfix", "smtp", "visit", 0, {
+    name: "postfix.mx.test",
+    flags: `startTls ${postfixFlags}`,
+    keywords: "PIPELINING SIZE VRFY ETRN STARTTLS ENHANCEDSTATUSCODES 8BITMIME DSN SMTPUTF8 CHUNKING",
+    auth: "",
+    sizeLimit: 52_428_800
+  }],
+  ["Postfix", "smtp", "visit", 1, {
+    name: "postfix.mx.test",
+    flags: postfixFlags,
+    keywords: postfixKeywords,
+    auth: "",
+    sizeLimit: 52_428_800
+  }],
+  ["Postfix", "smtps", "visit", 0, {
+    name: "postfix.mx.test",
+    flags: postfixFlags,
+    keywords: "PIPELINING SIZE VRFY ETRN AUTH ENHANCEDSTATUSCODES 8BITMIME DSN SMTPUTF8 CHUNKING",
+    auth: postfixAuth,
+    sizeLimit: 52_428_800
+  }],
+  ["Postfix", "legacyAuth", "visit", 1, {
+    name: "postfix.mx.test",
+    flags: postfixFlags,
+    keywords: "PIPELINING SIZE VRFY ETRN AUTH ENHANCEDSTATUSCODES 8BITMIME DSN SMTPUTF8 CHUNKING",
+    auth: postfixAuth,
+    sizeLimit: 52_428_800
+  }],
+  ["Postfix", "minimal", "visit", 0, {
+    name: "postfix.mx.test",
+    flags: "size",
+    keywords: "SIZE",
+    auth: "",
+    sizeLimit: 52_428_800
+  }],
+  ["Postfix", "noPipelining", "visit", 1, {
+    name: "postfix.mx.test",
+    flags: "eightBitMime smtpUtf8 dsn enhancedStatusCodes size",
+    keywords: "SIZE VRFY ETRN ENHANCEDSTATUSCODES 8BITMIME DSN SMTPUTF8",
+    auth: "",
+    sizeLimit: 52_428_800
+  }],
+  ["Postfix", "small", "visit", 1, {
+    name: "postfix.mx.test",
+    flags: postfixFlags,
+    keywords: postfixKeywords,
+    auth: "",
+    sizeLimit: 100_000
+  }],
+  ["Dovecot", "submission", "send", 0, {
+    name: "dovecot.mx.test",
+    flags: "startTls pipelining eightBitMime enhancedStatusCodes chunking size",
+    keywords: "8BITMIME AUTH BURL CHUNKING ENHANCEDSTATUSCODES SIZE STARTTLS PIPELINING",
+    auth: "CRAM-MD5 DIGEST-MD5 SCRAM-SHA-1 SCRAM-SHA-256 EXTERNAL",
+    sizeLimit: 52_428_800
+  }],
+  ["Dovecot", "submission", "send", 1, {
+    name: "dovecot.mx.test",
+    flags: "pipelining eightBitMime enhancedStatusCodes chunking size",
+    keywords: "8BITMIME AUTH BURL CHUNKING ENHANCEDSTATUSCODES SIZE PIPELINING",
+    auth: "PLAIN LOGIN CRAM-MD5 DIGEST-MD5 SCRAM-SHA-1 SCRAM-SHA-256 OAUTHBEARER XOAUTH2 EXTERNAL",
+    sizeLimit: 52_428_800
+  }],
+  ["Dovecot", "lmtp", "visit", 0, {
+    name: "dovecot.mx.test",
+    flags: "startTls pipelining eightBitMime enhancedStatusCodes chunking",
+    keywords: "8BITMIME CHUNKING ENHANCEDSTATUSCODES PIPELINING STARTTLS",
+    auth: "",
+    sizeLimit: undefined
+  }],
+  ["smtp-server", "smtp", "visit", 1, {
+    name: "smtp-server.mx.test",
+    flags: "pipelining eightBitMime smtpUtf8 size",
+    keywords: "PIPELINING 8BITMIME SMTPUTF8 AUTH SIZE",
+    auth: "PLAIN LOGIN CRAM-MD5 XOAUTH2",
+    sizeLimit: 52_428_800
+  }],
+  // Its last line is empty.
+  ["smtp-sink", "plain", "visit", 0, {
+    name: "sink.mx.test",
+    flags: "pipelining eightBitMime dsn enhancedStatusCodes",
+    keywords: "PIPELINING 8BITMIME AUTH XCLIENT XFORWARD ENHANCEDSTATUSCODES DSN",
+    auth: "PLAIN LOGIN",
+    sizeLimit: undefined
+  }],
+  ["smtp-sink", "lmtp", "visit", 0, {
+    name: "sink.mx.test",
+    flags: "pipelining eightBitMime dsn enhancedStatusCodes",
+    keywords: "PIPELINING 8BITMIME AUTH XCLIENT XFORWARD ENHANCEDSTATUSCODES DSN",
+    auth: "PLAIN LOGIN",
+    sizeLimit: undefined
+  }]
+]
+
+describe("an EHLO reply", () => {
+  const all = fixtures.flatMap(({ dialogues }) => Object.values(dialogues).flatMap(helloReplies))
+
+  it("of every captured dialogue is one and the same reply, whatever split it comes in", () => {
+    assert.isAbove(all.length, 80)
+    for (const octets of new Set(all)) {
+      const whole = decode([octets])
+      assert.lengthOf(whole, 1)
+      for (const cut of Object.values(cuts)) assert.deepStrictEqual(decode(cut(octets)), whole)
+      for (let at = 1; at < octets.length; at++) {
+        assert.deepStrictEqual(decode([octets.slice(0, at), octets.slice(at)]), whole)
+      }
+    }
+  })
+
+  it.each(offers)("of %s, port %s (%s, %s) is read as what it offers", (server, port, dialogue, which, offer) => {
+    const octets = helloReplies(goldenOf(server, port, dialogue))[which]
+    const [reply] = decode([octets ?? assert.fail("there is no such reply")])
+    const read = SmtpCapabilities.fromReply(reply ?? assert.fail("it is no reply"))
+    assert.deepStrictEqual({
+      name: read.name,
+      flags: flags.filter((flag) => read[flag]).join(" "),
+      keywords: [...read.extensions.keys()].join(" "),
+      auth: read.auth.join(" "),
+      sizeLimit: read.sizeLimit
+    }, offer)
+    assert.isTrue(read.extended)
+  })
+
+  it("keeps the parameters as the server wrote them", () => {
+    const [octets] = helloReplies(goldenOf("smtp-sink", "plain", "visit"))
+    const [reply] = decode([octets!])
+    assert.deepStrictEqual([...SmtpCapabilities.fromReply(reply!).extensions], [
+      ["PIPELINING", []],
+      ["8BITMIME", []],
+      ["AUTH", ["PLAIN", "LOGIN"]],
+      ["XCLIENT", ["NAME", "HELO"]],
+      ["XFORWARD", ["NAME", "ADDR", "PROTO", "HELO"]],
+      ["ENHANCEDSTATUSCODES", []],
+      ["DSN", []]
+    ])
   })
 })
 
@@ -62,10 +257,6 @@ describe("the goldens", () => {
     }
   })
 
-  const goldenOf = (server: string, port: string, name: string): Dialogue => {
-    const fixture = fixtures.find((one) => one.server.name === server && one.server.port === port)
-    return fixture?.dialogues[name] ?? assert.fail(`no golden ${server} ${port} ${name}`)
-  }
   const golden = goldenOf("smtp-server", "submission", "logins by PLAIN")
   const alter = (line: number, text: string) => ({ ...golden, lines: golden.lines.with(line, text) })
   const lineOf = (start: string) => golden.lines.findIndex((line) => line.startsWith(start))

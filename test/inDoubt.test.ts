@@ -433,7 +433,16 @@ const totals: ReadonlyArray<readonly [string, Setup, Total]> = [
   ["after one of two LMTP replies", {
     protocol: "lmtp",
     script: { faults: [SmtpServer.at("message", SmtpServer.silence, { occurrence: 2 })] }
-  }, { elapsed: 1500, inDoubt: true, handedOver: true, isTemporary: false, code: 250 }]
+  }, { elapsed: 1500, inDoubt: true, handedOver: true, isTemporary: false, code: 250 }],
+  ["and an LMTP acceptance and a 4yz come later", {
+    protocol: "lmtp",
+    script: {
+      faults: [
+        SmtpServer.at("message", SmtpServer.delay(1100), { occurrence: 1 }),
+        SmtpServer.at("message", SmtpServer.answer(450, "not you"), { occurrence: 2 })
+      ]
+    }
+  }, { elapsed: 1100, inDoubt: false, handedOver: true, isTemporary: false, code: 250 }]
 ]
 
 const checkTotal = (settled: Settled<unknown, unknown>, want: Total): void => {
@@ -479,5 +488,45 @@ describe("the total deadline", () => {
           isTemporary: true
         })
         yield* assertClosed(send)
+      })))
+})
+
+describe("a client whose QUIT is not answered", () => {
+  const silent = { faults: [SmtpServer.at("quit", SmtpServer.silence)] }
+  const make = SmtpClient.make({ ...options("smtp"), timeouts: { quit: "1 hour" } })
+
+  it.effect("gives the result of its send although the deadline passes meanwhile", () =>
+    probed(silent, (probe, server) =>
+      Effect.gen(function*() {
+        const client = SmtpClient.withTimeout(yield* make, 1000)
+        const { elapsed, exit } = yield* probe.settle(client.send(envelope("smtp"), "hello"))
+        assert.strictEqual(elapsed, 1000)
+        assert.deepStrictEqual(exit._tag === "Success" && exit.value.accepted, ["bob@mx.test"])
+        assert.lengthOf(yield* server.received, 1)
+      })))
+
+  it.effect("gives the result of what used its connection although the deadline passes meanwhile", () =>
+    probed(silent, (probe) =>
+      Effect.gen(function*() {
+        const client = SmtpClient.withTimeout(yield* make, 1000)
+        const both = client.use((connection) => Effect.as(connection.send(envelope("smtp"), "hello"), "sent"))
+        const { elapsed, exit } = yield* probe.settle(both)
+        assert.strictEqual(elapsed, 1000)
+        assert.strictEqual(exit._tag === "Success" && exit.value, "sent")
+      })))
+
+  it.effect("and whose send is interrupted says in the cause that the message was accepted", () =>
+    probed(silent, (probe) =>
+      Effect.gen(function*() {
+        const client = yield* make
+        const fiber = yield* Effect.forkDetach(client.send(envelope("smtp"), "hello"), { startImmediately: true })
+        yield* probe.quiet
+        assert.include(handed(probe), "QUIT")
+        yield* Effect.forkDetach(Fiber.interrupt(fiber), { startImmediately: true })
+        const { elapsed, exit } = yield* probe.drive(fiber)
+        assert.strictEqual(elapsed, 0)
+        assert.isTrue(exit._tag === "Failure" && Cause.hasInterruptsOnly(exit.cause))
+        assert.strictEqual(outcomeOf(exit)?.inDoubt, false)
+        assert.strictEqual(outcomeOf(exit)?.reply?.code, 250)
       })))
 })

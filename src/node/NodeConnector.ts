@@ -24,17 +24,20 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Dns from "effect/net/Dns"
 import * as NetAddress from "effect/net/NetAddress"
+import type * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as net from "node:net"
 import { hostname } from "node:os"
 import type * as stream from "node:stream"
 import { codeOf } from "../internal/errorCause.ts"
-import { type Duplex, type Endpoint, SmtpConnector, type Target } from "../SmtpConnector.ts"
+import { type Duplex, type Endpoint, SmtpConnector, type Target, type TlsOptions } from "../SmtpConnector.ts"
 import { ECONFIG, EDNS, ESOCKET } from "../SmtpError.ts"
 import { escapeText } from "../SmtpReply.ts"
 import { fullyQualified, hasUnsafe, unbracket } from "./hostName.ts"
 import { isPublicAddress } from "./ipAddress.ts"
 import * as nodeDuplex from "./nodeDuplex.ts"
+import * as proxyConnector from "./proxyConnector.ts"
+import * as proxyUrl from "./proxyUrl.ts"
 
 export { isPublicAddress }
 
@@ -326,3 +329,100 @@ export const fromConnection = (
       localName: systemName()
     })
   })
+
+/**
+ * Options of {@link layerProxy}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ProxyOptions extends Options {
+  /**
+   * As in {@link Options}, asked for the addresses of servers, not for the proxy's. With it, names are resolved here and
+   * the proxy is told an address that was allowed.
+   */
+  readonly allowAddress?: ((ip: string) => boolean) | undefined
+  /** TLS with an https: proxy. The TLS of the mail server is the client's own `tlsOptions`, as ever. */
+  readonly tlsOptions?: TlsOptions | undefined
+}
+
+/**
+ * A connector that reaches every server through a proxy.
+ *
+ * **Details**
+ *
+ * The URL is `http:` or `https:` (HTTP CONNECT), `socks5:` or `socks5h:` (the same here), `socks4a:` or `socks4:`, with
+ * `user:password` percent-encoded in it where the proxy asks for them (Basic, RFC 1929; SOCKS4 has a user alone). Default
+ * ports are 80, 443 and 1080. A URL that cannot be is `ECONFIG`, and no error or log holds a part of its credentials.
+ *
+ * Names go to the proxy as they are: `resolve` gives one target without an address. They are resolved here in two
+ * cases: for `socks4:`, whose protocol has no names, and with `allowAddress`, which nobody could be asked otherwise.
+ * `family` counts in these two cases alone. The proxy's own name is resolved by the operating system.
+ *
+ * A proxy that refuses, breaks its protocol or is out of reach is `EPROXY` (temporary for a 5xx answer, a code that may
+ * pass, or a loss); the TLS handshake with an https: proxy fails with `ETLS`. Waiting ends with `timeouts.connect`.
+ *
+ * **Gotchas**
+ *
+ * The proxy is not trusted: TLS with the server goes end to end through it, verified as on a direct connection. What
+ * you put into the URL goes in clear to an `http:` or SOCKS proxy. The answer's head is bounded at 16 KiB.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as assert from "node:assert"
+ * import * as http from "node:http"
+ * import * as net from "node:net"
+ * import { Effect } from "effect"
+ * import { SmtpConnection } from "effect-smtp"
+ * import { NodeConnector, NodeSmtpServer } from "effect-smtp/node"
+ *
+ * const program = Effect.gen(function*() {
+ *   const mail = yield* NodeSmtpServer.NodeSmtpServer
+ *   // A proxy for the example: it leads to the fake server, whatever it is asked for.
+ *   const proxy = http.createServer().on("connect", (request, client) => {
+ *     const server = net.connect(mail.port, mail.host, () => client.write("HTTP/1.1 200 OK\r\n\r\n"))
+ *     server.pipe(client).pipe(server)
+ *   })
+ *   const url = yield* Effect.callback<string>((resume) => {
+ *     proxy.listen(0, "127.0.0.1", () => {
+ *       resume(Effect.succeed(`http://127.0.0.1:${(proxy.address() as net.AddressInfo).port}`))
+ *     })
+ *   })
+ *   const connection = yield* SmtpConnection.make({
+ *     host: "mail.inside.test",
+ *     servername: "localhost",
+ *     tlsOptions: { ca: mail.ca }
+ *   }).pipe(Effect.provide(NodeConnector.layerProxy(url)))
+ *   assert.strictEqual(connection.secure, true)
+ *   proxy.close()
+ * })
+ *
+ * await Effect.runPromise(Effect.scoped(program).pipe(Effect.provide(NodeSmtpServer.layerLoopback())))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerProxy = (
+  url: string | URL | Redacted.Redacted<string>,
+  options: ProxyOptions = {}
+): Layer.Layer<SmtpConnector, ECONFIG> =>
+  Layer.effect(
+    SmtpConnector,
+    Effect.gen(function*() {
+      const dns = yield* Dns.Dns
+      const proxy = yield* Effect.fromResult(proxyUrl.parse(url))
+      const { allowAddress, localName = systemName(), tlsOptions = {} } = options
+      return SmtpConnector.of({
+        ...proxyConnector.make(proxy, {
+          faultOf,
+          resolveHere: proxy.resolves && allowAddress === undefined
+            ? undefined
+            : resolveWith(dns, allowAddress ?? (() => true)),
+          tlsOptions
+        }),
+        localName
+      })
+    })
+  ).pipe(Layer.provide(NodeDns.layer))

@@ -4,7 +4,9 @@ import type * as Layer from "effect/Layer"
 import type { SmtpConnector } from "../../src/SmtpConnector.ts"
 import { canonical, corpus, type Difference, type Differences, names, octetsOf } from "../support/contract/corpus.ts"
 import * as fakes from "../support/contract/fakes.ts"
-import { assertOctets, doesLack, fails, ready, sender, Subject } from "../support/contract/subject.ts"
+import { doesLack, fails, ready, sender, Subject } from "../support/contract/subject.ts"
+import { describeServer, type ServerName } from "./servers/index.ts"
+import * as subjects from "./subjects.ts"
 
 const found: Array<string> = []
 
@@ -40,7 +42,7 @@ const truth = <E>(
             yield* fails(send, { tag: "EMESSAGE", code: wanted })
           } else {
             assert.strictEqual((yield* send).messageSize, canonical(corpus[message]).length)
-            assertOctets(yield* subject.stored.read(to), wanted)
+            yield* subject.stored.check(to, wanted)
           }
           found.push(`| ${name} | ${message} | ${difference?.name ?? "as sent"} |`)
         }), 60_000)
@@ -48,9 +50,26 @@ const truth = <E>(
   })
 }
 
+const real = (
+  server: ServerName,
+  targets: Readonly<Record<string, subjects.Target>>,
+  differences: Readonly<Record<string, Differences>>
+): void =>
+  describeServer(server, () => {
+    for (const [name, known] of Object.entries(differences)) {
+      const layer = targets[name]
+      if (layer === undefined) throw new Error(`no subject is named ${name}`)
+      truth(name, layer, known)
+    }
+  })
+
 truth("the fake server in memory", fakes.memory("smtp"))
 truth("the fake server on loopback", fakes.loopback("smtp"))
 truth("the fake server on loopback, LMTP", fakes.loopback("lmtp"))
+real("SmtpServerNpm", subjects.npms, { "smtp-server (npm)": {}, "smtp-server (npm), LMTP": {} })
+real("SmtpSink", subjects.sinks, { "smtp-sink": {}, "smtp-sink, LMTP": {} })
+real("Postfix", subjects.postfixes, { "Postfix, submission": {}, "Postfix, strict": {}, "Postfix, no PIPELINING": {} })
+real("Dovecot", subjects.dovecots, { "Dovecot, submission": {}, "Dovecot, LMTP": {} })
 
 afterAll(() => {
   const differing = found.filter((line) => !line.endsWith("as sent |"))

@@ -7,6 +7,7 @@ import * as Sasl from "../../src/Sasl.ts"
 import type { SmtpConnector } from "../../src/SmtpConnector.ts"
 import {
   alice,
+  assertOctets,
   type Doors,
   type Lacks,
   type Login,
@@ -18,6 +19,7 @@ import {
   Subject
 } from "../support/contract/subject.ts"
 import {
+  Dovecot,
   Postfix,
   recipients as fates,
   type Server,
@@ -31,12 +33,31 @@ export type Target = Layer.Layer<Subject | SmtpConnector>
 const target = <R, E>(make: Effect.Effect<Service, E, R>, server: Layer.Layer<R>): Target =>
   Layer.mergeAll(Layer.effect(Subject, Effect.orDie(make)).pipe(Layer.provide(server)), NodeConnector.layer)
 
-const storeOf = ({ awaitStored, stored }: Kept): Store => {
-  const isFor = (recipient: string) => (mail: { readonly recipients: ReadonlyArray<string> }) =>
-    mail.recipients.includes(recipient)
+const isFor = (recipient: string) => (mail: { readonly recipients: ReadonlyArray<string> }) =>
+  mail.recipients.includes(recipient)
+
+const storeOf = ({ awaitStored, stored }: Kept): Store => ({
+  check: (recipient, expected) =>
+    Effect.map(awaitStored(isFor(recipient)), ([mail]) => {
+      assertOctets(mail?.bytes ?? new Uint8Array(0), expected)
+    }),
+  has: (recipient) => Effect.map(stored, (mails) => mails.some(isFor(recipient)))
+})
+
+const equals = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0
+
+/** A store that does not tell +details apart and has a message before its reply: each is taken once, by its octets. */
+const storeByOctets = ({ stored }: Kept): Store => {
+  const taken = new Set<string>()
   return {
-    read: (recipient) => Effect.map(awaitStored(isFor(recipient)), ([mail]) => mail?.bytes ?? new Uint8Array(0)),
-    has: (recipient) => Effect.map(stored, (mails) => mails.some(isFor(recipient)))
+    check: (_, expected) =>
+      Effect.map(stored, (mails) => {
+        const left = mails.filter(({ id }) => !taken.has(id))
+        const mail = left.find(({ bytes }) => equals(bytes, expected))
+        if (mail === undefined) assertOctets(left.at(-1)?.bytes ?? new Uint8Array(0), expected)
+        else taken.add(mail.id)
+      }),
+    has: (_, message) => Effect.map(stored, (mails) => mails.some(({ bytes }) => equals(bytes, message)))
   }
 }
 
@@ -131,7 +152,7 @@ const postfixCertificates = (server: Postfix.Service): Doors["badCertificates"] 
     door: { ...secured(server, server.ports.chain), servername: "other.example" },
     because: "ERR_TLS_CERT_ALTNAME_INVALID"
   },
-  { door: { ...secured(server, server.ports.smtp), tlsOptions: {} }, because: "UNABLE_TO_VERIFY_LEAF_SIGNATURE" }
+  { door: { ...secured(server, server.ports.smtp), tlsOptions: {} }, because: "SELF_SIGNED_CERT_IN_CHAIN" }
 ]
 
 /** One port of Postfix, with what differs from port 25. */
@@ -332,4 +353,96 @@ const npm = (
 export const npms: Readonly<Record<string, Target>> = {
   "smtp-server (npm)": npm("smtp", "submission", "smtps", { withoutLogin: { tag: "ENOAUTH", code: 530 } }),
   "smtp-server (npm), LMTP": npm("lmtp", "lmtp", "lmtps", {})
+}
+
+const dovecotKeywords = ["8BITMIME", "AUTH", "BURL", "CHUNKING", "ENHANCEDSTATUSCODES", "PIPELINING", "SIZE"]
+const dovecotMechanisms = {
+  clear: ["CRAM-MD5", "DIGEST-MD5", "EXTERNAL", "SCRAM-SHA-1", "SCRAM-SHA-256"],
+  secure: [
+    "CRAM-MD5",
+    "DIGEST-MD5",
+    "EXTERNAL",
+    "LOGIN",
+    "OAUTHBEARER",
+    "PLAIN",
+    "SCRAM-SHA-1",
+    "SCRAM-SHA-256",
+    "XOAUTH2"
+  ]
+}
+const lmtpKeywords = ["8BITMIME", "CHUNKING", "ENHANCEDSTATUSCODES", "PIPELINING"]
+
+const dovecotSubmission: Profile = {
+  protocol: "smtp",
+  extended: true,
+  offers: { clear: sorted(...dovecotKeywords, "STARTTLS"), secure: dovecotKeywords },
+  sizeLimit: 52_428_800,
+  mechanisms: dovecotMechanisms,
+  withoutLogin: { tag: "ENOAUTH", code: 530 },
+  judgesCredentials: true,
+  replies: { vrfy: 501, expn: 500, help: 500 }
+}
+
+const dovecotLmtp: Profile = {
+  ...dovecotSubmission,
+  protocol: "lmtp",
+  offers: { clear: sorted(...lmtpKeywords, "STARTTLS"), secure: lmtpKeywords },
+  sizeLimit: undefined,
+  mechanisms: { clear: [], secure: [] },
+  withoutLogin: "accepted"
+}
+
+const dovecotLogins = (server: Dovecot.Service, door: Options) => (mechanism: string): ReadonlyArray<Login> => {
+  if (mechanism === "XOAUTH2" || mechanism === "OAUTHBEARER") {
+    return [{ credentials: Sasl.oauth2({ username: "alice", token: Redacted.make(server.token("alice")) }) }]
+  }
+  if (mechanism !== "EXTERNAL") return passwords(server)
+  const { cert, key } = server.client
+  const shown = { ...door, tlsOptions: { ...door.tlsOptions, cert, key: Redacted.make(key) } }
+  return [{ credentials: Sasl.external(), door: shown }]
+}
+
+const dovecotRecipients: Service["recipients"] = {
+  refused: { address: fates.reject, code: 550 },
+  deferred: { lacks: "defers as the final reply" },
+  closing: { lacks: "does not" },
+  atData: { lacks: "refuses earlier or later" },
+  afterData: { address: fates.defer, code: 451 }
+}
+
+const dovecot = (protocol: "smtp" | "lmtp", port: Dovecot.Port, implicit: Dovecot.Port): Target =>
+  target(
+    Effect.map(Dovecot.Dovecot, (server): Service => {
+      const door = (name: Dovecot.Port): Options => ({ ...secured(server, server.ports[name]), protocol })
+      const main = door(port)
+      return {
+        ...common(server),
+        ...(protocol === "lmtp" ? { stored: storeByOctets(server) } : {}),
+        logins: dovecotLogins(server, main),
+        profile: protocol === "lmtp" ? dovecotLmtp : dovecotSubmission,
+        recipients: protocol === "lmtp"
+          ? dovecotRecipients
+          : { ...postfixRecipients, atData: { lacks: "refuses earlier or later" } },
+        doors: {
+          main,
+          implicit: { ...door(implicit), tls: "implicit" },
+          badCertificates: [
+            { door: { ...main, servername: "other.example" }, because: "ERR_TLS_CERT_ALTNAME_INVALID" },
+            { door: { ...main, tlsOptions: {} }, because: "SELF_SIGNED_CERT_IN_CHAIN" }
+          ],
+          refusesInGreeting: greetsAll,
+          closesAtData: stays,
+          limited: protocol === "lmtp"
+            ? { lacks: "no SIZE" }
+            : { door: { ...main, auth: alice }, limit: 52_428_800, then: 552, atLimit: 552 }
+        }
+      }
+    }),
+    Dovecot.layer
+  )
+
+/** Dovecot, by protocol. */
+export const dovecots: Readonly<Record<string, Target>> = {
+  "Dovecot, submission": dovecot("smtp", "submission", "submissions"),
+  "Dovecot, LMTP": dovecot("lmtp", "lmtp", "lmtps")
 }

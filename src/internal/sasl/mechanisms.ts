@@ -1,5 +1,5 @@
 /**
- * PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195) and EXTERNAL (RFC 4422 appendix A).
+ * PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195), EXTERNAL (RFC 4422 appendix A) and ANONYMOUS (RFC 4505).
  */
 import * as Hex from "effect/encoding/Hex"
 import * as Redacted from "effect/Redacted"
@@ -7,21 +7,7 @@ import type * as Result from "effect/Result"
 import { hmac } from "../hash.ts"
 import * as model from "./model.ts"
 
-// oxlint-disable-next-line no-control-regex -- NUL delimits the fields of PLAIN
-const nul = { refused: /\u0000/, named: "NUL" }
-
 const authorizationOf = (input: model.Start): string => input.authorizationId ?? ""
-
-/** An authorization identity may be left out; an empty one is none. */
-const authorizationTexts = (input: model.Start): ReadonlyArray<model.Text> =>
-  authorizationOf(input) === ""
-    ? []
-    : [{ field: "credentials.authorizationId", text: authorizationOf(input), ...nul }]
-
-const passwordTexts = (input: model.Start): ReadonlyArray<model.Text> => [
-  { field: "credentials.username", text: input.username, ...nul },
-  { field: "credentials.password", text: Redacted.value(input.secret), ...nul }
-]
 
 /** LOGIN and CRAM-MD5 cannot say whom to act as; going on would act as somebody else. */
 const withoutAuthorization = (
@@ -30,7 +16,7 @@ const withoutAuthorization = (
   session: () => model.Session
 ): Result.Result<model.Session, model.SaslError> =>
   authorizationOf(input) === ""
-    ? model.checked(passwordTexts(input), session)
+    ? model.checked(model.passwordTexts(input), session)
     : model.fail(
       `${name} cannot carry credentials.authorizationId; leave it out, or use a server that offers PLAIN`,
       "credentials.authorizationId"
@@ -43,7 +29,7 @@ export const plain: model.Mechanism = {
   clientFirst: true,
   start: (input) =>
     model.checked(
-      [...authorizationTexts(input), ...passwordTexts(input)],
+      [...model.authorizationTexts(input), ...model.passwordTexts(input)],
       () => model.sequence([`${authorizationOf(input)}\0${input.username}\0${Redacted.value(input.secret)}`])
     )
 }
@@ -86,5 +72,23 @@ export const external: model.Mechanism = {
   kind: "external",
   isPlaintext: false,
   clientFirst: true,
-  start: (input) => model.checked(authorizationTexts(input), () => model.sequence([authorizationOf(input)]))
+  start: (input) => model.checked(model.authorizationTexts(input), () => model.sequence([authorizationOf(input)]))
+}
+
+/** Longest trace, in characters (RFC 4505 §2). */
+const maxTrace = 255
+
+export const anonymous: model.Mechanism = {
+  name: "ANONYMOUS",
+  kind: "anonymous",
+  isPlaintext: false,
+  clientFirst: true,
+  start: ({ username }) => {
+    const field = "credentials.trace"
+    if (Array.from(username).length > maxTrace) {
+      return model.fail(`${field} is longer than ${maxTrace} characters; shorten it`, field)
+    }
+    const texts = username === "" ? [] : [{ field, text: username, ...model.controls }]
+    return model.checked(texts, () => model.sequence([username]))
+  }
 }

@@ -1,6 +1,7 @@
 /**
  * The shapes of a SASL exchange and the few functions every mechanism is made of. `Sasl.ts` exports the types.
  */
+import * as Base64 from "effect/encoding/Base64"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 
@@ -52,7 +53,7 @@ export interface StartContext {
   readonly port: number
   /** Fresh printable randomness of at least 128 bits, without comma: the module makes none itself. */
   readonly nonce: string
-  /** What the client can bind to; absent without TLS. */
+  /** What the client binds to where the mechanism does; absent without TLS. */
   readonly channelBinding?: ChannelBinding | undefined
   /** The mechanisms that the server offered. */
   readonly offered?: ReadonlyArray<string> | undefined
@@ -126,17 +127,50 @@ export interface Mechanism {
   /** As in AUTH, upper case. */
   readonly name: string
   /** The credentials it takes. */
-  readonly kind: "password" | "oauth2" | "external" | "custom"
+  readonly kind: "password" | "oauth2" | "external" | "anonymous" | "custom"
   /** Whether the secret itself is sent: whoever listens, the server included, learns it. */
   readonly isPlaintext: boolean
   /** Whether it may send an initial response with AUTH. */
   readonly clientFirst: boolean
+  /** Whether it ties the login to the TLS channel: only for connections with a channel binding. Default false. */
+  readonly bindsChannel?: boolean | undefined
+  /** Whether it is used only where the list of allowed mechanisms names it. Default false. */
+  readonly isObsolete?: boolean | undefined
   readonly start: (input: Start) => Result.Result<Session, SaslError>
 }
 
 const encoder = new TextEncoder()
 
 export const utf8 = (text: string): Uint8Array => encoder.encode(text)
+
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
+
+/** UTF-8 as text; undefined when it is none. */
+export const textOf = (octets: Uint8Array): string | undefined =>
+  Result.getOrUndefined(Result.try(() => decoder.decode(octets)))
+
+/** Strict base64; undefined when it is none. The decoder skips line ends and ignores stray bits: only canonical text comes back the same. */
+export const fromBase64 = (text: string): Uint8Array | undefined => {
+  const decoded = Result.getOrUndefined(Base64.decode(text))
+  return decoded !== undefined && Base64.encode(decoded) === text ? decoded : undefined
+}
+
+export const concat = (...parts: ReadonlyArray<Uint8Array>): Uint8Array => {
+  const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0))
+  let at = 0
+  for (const part of parts) {
+    whole.set(part, at)
+    at += part.length
+  }
+  return whole
+}
+
+/** A name in a GS2 header or in SCRAM (RFC 5802 §5.1): "," and "=" are written "=2C" and "=3D". */
+export const saslName = (text: string): string => text.replaceAll("=", "=3D").replaceAll(",", "=2C")
+
+/** Reads a {@link saslName}; undefined when a "=" begins no such escape. */
+export const fromSaslName = (text: string): string | undefined =>
+  /=(?!2C|3D)/.test(text) ? undefined : text.replaceAll("=2C", ",").replaceAll("=3D", "=")
 
 export const fail = (detail: string, field?: string): Result.Result<never, SaslError> =>
   Result.fail({ _tag: "SaslError", detail, field })
@@ -183,6 +217,20 @@ const faultOf = ({ field, named, refused, text }: Text): string | undefined => {
   }
   return refused.test(text) ? `${field} holds ${named}; remove it` : undefined
 }
+
+// oxlint-disable-next-line no-control-regex -- NUL delimits the fields of PLAIN, and SCRAM and DIGEST-MD5 forbid it
+export const nul = { refused: /\u0000/, named: "NUL" }
+// oxlint-disable-next-line no-control-regex -- ^A delimits the fields of the bearer mechanisms; no other control belongs into a name
+export const controls = { refused: /[\u0000-\u001f\u007f-\u009f]/, named: "a control character" }
+
+/** The identity to act as, where there is one; an empty one is none. */
+export const authorizationTexts = ({ authorizationId = "" }: Start): ReadonlyArray<Text> =>
+  authorizationId === "" ? [] : [{ field: "credentials.authorizationId", text: authorizationId, ...nul }]
+
+export const passwordTexts = (input: Start): ReadonlyArray<Text> => [
+  { field: "credentials.username", text: input.username, ...nul },
+  { field: "credentials.password", text: Redacted.value(input.secret), ...nul }
+]
 
 /** Starts a session once no text has a fault. */
 export const checked = (texts: ReadonlyArray<Text>, session: () => Session): Result.Result<Session, SaslError> => {

@@ -2,12 +2,15 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type ChildProcess, spawn } from "node:child_process"
+import { createHash } from "node:crypto"
 import { once } from "node:events"
 import { mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
+import { type Daemon, domain, recipients, type Store, type Stored } from "../servers/model.ts"
+import { mark } from "./message.ts"
 
 /** One message as it was stored, for one recipient or more. */
 export interface Kept {
@@ -21,10 +24,10 @@ export interface Backend {
   readonly protocol: "smtp" | "lmtp"
   readonly tls: boolean
   readonly address: () => { readonly host: string; readonly port: number }
-  /** An address that takes mail, by its local part; reject@, defer@ and late@ of the same domain have that fate. */
-  readonly domain: string
-  /** Whether the server has recipients that it refuses after the message. */
-  readonly hasLate: boolean
+  /** Addresses that take mail. */
+  readonly mailboxes: readonly [string, ...ReadonlyArray<string>]
+  /** Addresses that the server refuses to RCPT or after the message. */
+  readonly refused: ReadonlyArray<string>
   /** At once: no time for a goodbye. */
   readonly kill: Effect.Effect<void>
   /** In order. */
@@ -72,11 +75,69 @@ export const makeOwn = Effect.fnUntraced(function*(
     protocol,
     tls,
     address: () => ({ host: "127.0.0.1", port }),
-    domain: "chaos.test",
-    hasLate: true,
+    mailboxes: ["ok0@chaos.test", "ok1@chaos.test", "ok2@chaos.test", "ok3@chaos.test"],
+    refused: ["reject@chaos.test", "defer@chaos.test", "defer2@chaos.test", "late@chaos.test"],
     kill: Effect.promise(() => end(child, "SIGKILL")),
     stop: Effect.promise(() => end(child, "SIGTERM")),
     start,
     kept: Effect.sync(() => parse(readFileSync(file, "utf8")))
   }
 })
+
+interface Place {
+  readonly name: string
+  readonly host: string
+  readonly port: number
+  readonly protocol?: "smtp" | "lmtp"
+}
+
+/** A server of the harness. A message that has no end there is one that smtp-sink was stopped in the middle of. */
+const makeReal = (
+  server: Daemon & Store,
+  { host, name, port, protocol = "smtp" }: Place,
+  addresses: Pick<Backend, "mailboxes" | "refused">
+): Backend => {
+  const digests = new Map<string, string>()
+  const digestOf = ({ bytes, id }: Stored): string => {
+    const known = digests.get(id) ?? createHash("sha256").update(bytes).digest("hex")
+    digests.set(id, known)
+    return known
+  }
+  const isWhole = ({ bytes }: Stored): boolean => Buffer.from(bytes.subarray(-mark.length)).toString("latin1") === mark
+  // A server that is stopped in the middle of its own delivery delivers again, under the same id.
+  const unique = (mails: ReadonlyArray<Stored>) => new Map(mails.map((mail) => [mail.id, mail])).values()
+  return {
+    name,
+    protocol,
+    tls: false,
+    address: () => ({ host, port }),
+    ...addresses,
+    kill: server.stop,
+    stop: server.stop,
+    start: server.start,
+    kept: Effect.map(server.stored, (mails) =>
+      [...unique(mails.filter(isWhole))].map((mail) => ({
+        sender: mail.sender,
+        recipients: mail.recipients,
+        sha256: digestOf(mail)
+      })))
+  }
+}
+
+const four = (name: string) => [0, 1, 2, 3].map((n) => `${name}${n}@${domain}`) as [string, ...Array<string>]
+
+/** smtp-sink takes everything. */
+export const makeSink = (server: Daemon & Store, place: Place): Backend =>
+  makeReal(server, place, { mailboxes: four("ok"), refused: [] })
+
+export const makePostfix = (server: Daemon & Store, place: Place): Backend =>
+  makeReal(server, place, {
+    mailboxes: four("ok"),
+    refused: [recipients.reject, recipients.defer]
+  })
+
+export const makeDovecot = (server: Daemon & Store, place: Place): Backend =>
+  makeReal(server, place, {
+    mailboxes: [`alice@${domain}`, `bob@${domain}`, `carol@${domain}`, `dave@${domain}`],
+    refused: [recipients.reject]
+  })

@@ -6,7 +6,8 @@ import type { SendResult } from "../../../src/SmtpConnection.ts"
 import * as SmtpError from "../../../src/SmtpError.ts"
 import * as SmtpReply from "../../../src/SmtpReply.ts"
 import type { Kept } from "./backend.ts"
-import { type Attempt, broken } from "./plan.ts"
+import { broken } from "./message.ts"
+import type { Attempt } from "./plan.ts"
 import type { Link } from "./proxy.ts"
 
 /** What an attempt ended in. */
@@ -38,49 +39,48 @@ const window = 65_536 + 5
 const isAcceptance = (reply: SmtpReply.SmtpReply | undefined): boolean =>
   reply !== undefined && SmtpReply.severity(reply) === 2
 
-const isRefusedByFate = (recipient: string): boolean => /^(reject|defer|late)@/.test(recipient)
-
 type Said = Pick<Line, "outcome" | "claim" | "isAnswered">
 
 /** What is known of a recipient when one final reply speaks for all. */
 const known = (
+  attempt: Attempt,
   outcome: string,
   recipient: string,
   inDoubt: boolean,
   reply: SmtpReply.SmtpReply | undefined
 ): Said => ({
   outcome,
-  claim: inDoubt ? "in doubt" : isAcceptance(reply) && !isRefusedByFate(recipient) ? "accepted" : "not accepted",
+  claim: inDoubt ? "in doubt" : isAcceptance(reply) && !attempt.refused.has(recipient) ? "accepted" : "not accepted",
   isAnswered: reply !== undefined
 })
 
-const saidOfError = (error: unknown, recipient: string): Said => {
+const saidOfError = (attempt: Attempt, error: unknown, recipient: string): Said => {
   if (error === broken) return { outcome: "source", claim: "not accepted", isAnswered: false }
   if (!SmtpError.isSmtpError(error)) return { outcome: `?${String(error)}`, claim: "not accepted", isAnswered: false }
   const all = "rejectedErrors" in error ? error.rejectedErrors ?? [] : []
   const own = all.find((one) => one.recipient === recipient) ?? error
   const outcome = expected.has(own._tag) ? own._tag : `?${own._tag} ${own.message}`
-  return known(outcome, recipient, own.inDoubt, own.reply)
+  return known(attempt, outcome, recipient, own.inDoubt, own.reply)
 }
 
 const outcomeOf = <A, E>(exit: Exit.Exit<A, E>): SmtpError.Outcome["Service"] | undefined =>
   Exit.isFailure(exit) ? Context.getOrUndefined(Cause.annotations(exit.cause), SmtpError.Outcome) : undefined
 
-const saidOf = ({ ending }: Entry, recipient: string): Said => {
+const saidOf = ({ attempt, ending }: Entry, recipient: string): Said => {
   if (Exit.isSuccess(ending)) {
     const at = ending.value.rejected.indexOf(recipient)
     const error = at < 0 ? undefined : ending.value.rejectedErrors[at]
     return error === undefined
       ? { outcome: "accepted", claim: "accepted", isAnswered: true }
-      : saidOfError(error, recipient)
+      : saidOfError(attempt, error, recipient)
   }
   if (Cause.hasInterruptsOnly(ending.cause)) {
     const outcome = outcomeOf(ending)
-    return known("interrupted", recipient, outcome?.inDoubt ?? false, outcome?.reply)
+    return known(attempt, "interrupted", recipient, outcome?.inDoubt ?? false, outcome?.reply)
   }
   const [reason] = ending.cause.reasons
   return reason?._tag === "Fail"
-    ? saidOfError(reason.error, recipient)
+    ? saidOfError(attempt, reason.error, recipient)
     : { outcome: `?${Cause.pretty(ending.cause)}`, claim: "not accepted", isAnswered: false }
 }
 

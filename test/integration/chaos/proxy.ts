@@ -18,8 +18,8 @@ export interface Trigger {
 
 export interface Fault {
   readonly trigger: Trigger
-  /** FIN or RST to the client, no octet more in either direction, or a call to `onInterrupt`. */
-  readonly act: "FIN" | "RST" | "stall" | "interrupt"
+  /** FIN or RST to the client, no octet more in either direction, a call to `onInterrupt`, or both of these. */
+  readonly act: "FIN" | "RST" | "stall" | "interrupt" | "strand"
   /** How the server's side is cut. */
   readonly server: "FIN" | "RST"
 }
@@ -129,10 +129,10 @@ export class Link {
       return this.#forward(side, octets.subarray(octets.length - over))
     }
     this.#end(side === "client" ? over : 0)
-    if (act === "stall") {
+    if (act === "stall" || act === "strand") {
       this.#client?.pause()
       this.#server?.pause()
-      return
+      return act === "strand" ? this.onInterrupt() : undefined
     }
     if (this.#client !== undefined) cut(this.#client, act)
     if (this.#server !== undefined) cut(this.#server, server)

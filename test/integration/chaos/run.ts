@@ -53,7 +53,9 @@ class Run {
   readonly proxy: Proxy.Proxy
   readonly handed: Set<string>
   readonly queue: Array<Job>
-  readonly entries: Array<{ readonly attempt: Plan.Attempt; readonly ending: Ledger.Ending; readonly link: Proxy.Link }> = []
+  readonly entries: Array<
+    { readonly attempt: Plan.Attempt; readonly ending: Ledger.Ending; readonly link: Proxy.Link }
+  > = []
   readonly up = Latch.makeUnsafe(true)
   sent = 0
   settled = 0
@@ -127,7 +129,10 @@ const optionsOf = ({ options, proxy }: Run, link: Proxy.Link, attempt: Plan.Atte
 const envelopeOf = ({ recipients, sender }: Plan.Attempt) => ({ from: sender, to: recipients })
 
 /** Runs a send so that the proxy may interrupt it; whatever it ends in is a value. */
-const interruptible = <A, E, R>(link: Proxy.Link, send: Effect.Effect<A, E, R>): Effect.Effect<Exit.Exit<A, E>, never, R> =>
+const interruptible = <A, E, R>(
+  link: Proxy.Link,
+  send: Effect.Effect<A, E, R>
+): Effect.Effect<Exit.Exit<A, E>, never, R> =>
   Effect.gen(function*() {
     const fiber = yield* Effect.forkChild(send)
     link.onInterrupt = () => fiber.interruptUnsafe()
@@ -149,71 +154,73 @@ const alone = Effect.fnUntraced(function*(run: Run, attempt: Plan.Attempt) {
   const send = client.send(envelopeOf(attempt), attempt.source)
   const ending = yield* Effect.timeoutOrElse(interruptible(link, send), hangs(attempt.sender))
   run.record(attempt, ending, link)
-  yield* Effect.sync(() => link.close())
+  link.close()
 })
 
 /** Several sends on one connection; those that it did not come to are tried elsewhere. */
 const together = Effect.fnUntraced(function*(run: Run, attempts: ReadonlyArray<Plan.Attempt>) {
   const [first] = attempts
   if (first === undefined) return
+  const way = Random.make(run.options.seed, "way", first.message, first.attempt).chance(0.4) ? inOneStream : oneByOne
   const link = run.proxy.link()
   run.connections++
-  link.arm(first.fault)
+  way.arm(link, first)
   const scope = yield* Scope.make()
-  const opened = yield* interruptible(
-    link,
-    Scope.provide(SmtpConnection.make(optionsOf(run, link, first)), scope)
-  )
-  if (Exit.isFailure(opened)) {
-    run.record(first, Exit.failCause(opened.cause), link)
-    run.untried(attempts.slice(1))
-  } else {
-    const random = Random.make(run.options.seed, "way", first.message, first.attempt)
-    const way = random.chance(0.4) ? inOneStream : oneByOne
-    run.untried(attempts.slice(yield* way(run, link, opened.value, attempts)))
-  }
+  const make = Scope.provide(SmtpConnection.make(optionsOf(run, link, first)), scope)
+  const opened = yield* interruptible(link, make)
+  if (Exit.isFailure(opened)) run.record(first, Exit.failCause(opened.cause), link)
+  const tried = Exit.isFailure(opened) ? 1 : yield* way.send(run, link, opened.value, attempts)
+  run.untried(attempts.slice(tried))
   yield* Scope.close(scope, Exit.void)
-  yield* Effect.sync(() => link.close())
+  link.close()
 })
 
-type Way = (
-  run: Run,
-  link: Proxy.Link,
-  connection: SmtpConnection.SmtpConnection,
-  attempts: ReadonlyArray<Plan.Attempt>
-) => Effect.Effect<number>
+interface Way {
+  readonly arm: (link: Proxy.Link, attempt: Plan.Attempt) => void
+  /** Gives how many were tried; the first is armed. */
+  readonly send: (
+    run: Run,
+    link: Proxy.Link,
+    connection: SmtpConnection.SmtpConnection,
+    attempts: ReadonlyArray<Plan.Attempt>
+  ) => Effect.Effect<number>
+}
 
-/** Gives how many were tried. */
-const oneByOne: Way = Effect.fnUntraced(function*(run, link, connection, attempts) {
-  for (const [n, attempt] of attempts.entries()) {
-    if (n > 0) link.arm(attempt.fault)
-    const ending = yield* interruptible(link, connection.send(envelopeOf(attempt), attempt.source))
-    run.record(attempt, ending, link)
-    if (Exit.isFailure(ending) && !run.proxy.linkFrom(link.address)?.isOpen) return n + 1
-  }
-  return attempts.length
-})
+const oneByOne: Way = {
+  arm: (link, { fault }) => link.arm(fault),
+  send: Effect.fnUntraced(function*(run, link, connection, attempts) {
+    for (const [n, attempt] of attempts.entries()) {
+      if (n > 0) oneByOne.arm(link, attempt)
+      const ending = yield* interruptible(link, connection.send(envelopeOf(attempt), attempt.source))
+      run.record(attempt, ending, link)
+      if (Exit.isFailure(ending) && !link.isOpen) return n + 1
+    }
+    return attempts.length
+  })
+}
 
-const inOneStream: Way = Effect.fnUntraced(function*(run, link, connection, attempts) {
-  const arm = (attempt: Plan.Attempt, n: number) => {
-    const { fault } = attempt
-    if (n > 0) link.arm(fault?.act === "interrupt" ? { ...fault, act: "FIN" } : fault)
-    return { envelope: envelopeOf(attempt), message: attempt.source }
-  }
-  link.onInterrupt = () => {}
-  const mails = Stream.fromIterable(attempts.entries()).pipe(
-    Stream.rechunk(1),
-    Stream.map(([n, attempt]) => arm(attempt, n))
-  )
-  let n = 0
-  yield* Stream.runForEach(connection.sendAll(mails), (result) =>
-    Effect.sync(() => {
-      const attempt = attempts[n++]
-      if (attempt === undefined) throw new Error("sendAll gave more results than mails")
-      run.record(attempt, Result.isSuccess(result) ? Exit.succeed(result.success) : Exit.fail(result.failure), link)
-    }))
-  return n
-})
+/** Nobody is interrupted here: the connection is cut instead. */
+const inOneStream: Way = {
+  arm: (link, { fault }) =>
+    link.arm(fault?.act === "interrupt" || fault?.act === "strand" ? { ...fault, act: "FIN" } : fault),
+  send: Effect.fnUntraced(function*(run, link, connection, attempts) {
+    const mails = Stream.fromIterable(attempts.entries()).pipe(
+      Stream.rechunk(1),
+      Stream.map(([n, attempt]) => {
+        if (n > 0) inOneStream.arm(link, attempt)
+        return { envelope: envelopeOf(attempt), message: attempt.source }
+      })
+    )
+    let n = 0
+    yield* Stream.runForEach(connection.sendAll(mails), (result) =>
+      Effect.sync(() => {
+        const attempt = attempts[n++]
+        if (attempt === undefined) throw new Error("sendAll gave more results than mails")
+        run.record(attempt, Result.isSuccess(result) ? Exit.succeed(result.success) : Exit.fail(result.failure), link)
+      }))
+    return n
+  })
+}
 
 const work = (run: Run) =>
   Effect.gen(function*() {

@@ -147,7 +147,7 @@ const make = Effect.gen(function*() {
     command: "knotd",
     args: ["-c", join(folder.path, "knot.conf")],
     host,
-    port,
+    ports: [port],
     log: join(folder.path, "knot.log")
   })
   const silentPort = (yield* silence).address().port

@@ -96,7 +96,7 @@ const make = Effect.gen(function*() {
     command: "dovecot",
     args: ["-F", "-c", join(folder.path, "dovecot.conf")],
     host,
-    port: ports.submission,
+    ports: Object.values(ports),
     log: join(folder.path, "dovecot.log")
   })
   const delivered = readFolders(inboxes(join(folder.path, "mail")), parseDelivered)

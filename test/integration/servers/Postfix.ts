@@ -106,7 +106,7 @@ const writeConfiguration = (
   antedate(etc)
 }
 
-/** What dump.sh writes: five lines, then the message. */
+/** What dump.sh writes: four lines, then the message. */
 const parse = (octets: Buffer): Stored => {
   const lines: Array<string> = []
   let at = 0
@@ -143,11 +143,15 @@ const make = Effect.gen(function*() {
     command: "/usr/lib/postfix/sbin/master",
     args: ["-c", join(folder.path, "etc")],
     host,
-    port: ports.cnOnly,
+    // It opens its ports in the order of master.cf: this is the last one.
+    ports: [ports.cnOnly],
     log
   })
   return Postfix.of({
-    describe: { name: "Postfix", version: run("postconf", ["-c", join(folder.path, "etc"), "-h", "mail_version"]).trim() },
+    describe: {
+      name: "Postfix",
+      version: run("postconf", ["-c", join(folder.path, "etc"), "-h", "mail_version"]).trim()
+    },
     host,
     ports,
     ca: certificates.ca.cert,

@@ -47,8 +47,7 @@ const variants: { readonly [P in Port]: SMTPServerOptions } = {
   small: { size: 100_000, rejectOversized: true }
 }
 
-const refusal = (responseCode: number, message: string): Error =>
-  Object.assign(new Error(message), { responseCode })
+const refusal = (responseCode: number, message: string): Error => Object.assign(new Error(message), { responseCode })
 
 /** What happens to a recipient at RCPT; undefined: nothing. */
 export const recipientRefusal = (address: string): Error | undefined => {
@@ -69,7 +68,9 @@ export const recipientRefusal = (address: string): Error | undefined => {
 const token = (username: string): string => `token-${username}`
 
 const isKnown = (auth: SMTPServerAuthentication): boolean => {
-  const account = accounts.find(({ username }) => auth.username === username || auth.username === `${username}@${domain}`)
+  const account = accounts.find(({ username }) =>
+    auth.username === username || auth.username === `${username}@${domain}`
+  )
   if (account === undefined) return false
   if (auth.method === "XOAUTH2") return auth.accessToken === token(account.username)
   return auth.method === "CRAM-MD5" ? auth.validatePassword(account.password) : auth.password === account.password

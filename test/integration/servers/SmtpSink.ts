@@ -54,7 +54,8 @@ const host = "127.0.0.1"
 
 const argument = (line: string): string => /<(.*?)>/.exec(line)?.[1] ?? ""
 
-const toCrlf = (octets: Uint8Array): Buffer => Buffer.from(Buffer.from(octets).toString("latin1").replace(/\n/g, "\r\n"), "latin1")
+const toCrlf = (octets: Uint8Array): Buffer =>
+  Buffer.from(Buffer.from(octets).toString("latin1").replace(/\n/g, "\r\n"), "latin1")
 
 /** X- lines with the envelope, a Received field of three lines, the message, and an empty line. */
 const parse = (octets: Buffer, path: string): Stored => {
@@ -89,7 +90,7 @@ const makeSink = (folder: Folder, name: Port, port: number) =>
     command: "smtp-sink",
     args: [...privileges, "-m", "1000", "-h", "sink.mx.test", ...switches[name], `${host}:${port}`, "1024"],
     host,
-    port,
+    ports: [port],
     log: join(folder.path, `${name}.log`)
   })
 

@@ -16,7 +16,7 @@ export interface Options {
   readonly env?: Readonly<Record<string, string>> | undefined
   /** Where it answers when it is up. */
   readonly host: string
-  readonly port: number
+  readonly ports: ReadonlyArray<number>
   /** Its log; what it prints goes there too. */
   readonly log: string
 }
@@ -112,15 +112,17 @@ const end = Effect.fnUntraced(function*(leader: number) {
   yield* until(() => remaining().length === 0, 5000)
 })
 
-const isUp = Effect.fnUntraced(function*(child: ChildProcess, options: Options) {
-  const { host, log, port } = options
+const isUp = Effect.fnUntraced(function*(child: ChildProcess, { command, host, log, ports }: Options) {
   const deadline = performance.now() + 20_000
-  while (performance.now() < deadline) {
-    if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) break
-    if (yield* answers(host, port)) return
-    yield* pause(10)
+  for (const port of ports) {
+    while (!(yield* answers(host, port))) {
+      const hasEnded = child.exitCode !== null || child.signalCode !== null || child.pid === undefined
+      if (hasEnded || performance.now() > deadline) {
+        return yield* new StartError({ message: `${command} did not come up on ${host}:${port}\n${tail(log)}` })
+      }
+      yield* pause(10)
+    }
   }
-  return yield* new StartError({ message: `${options.command} did not come up on ${host}:${port}\n${tail(log)}` })
 })
 
 /** Starts the daemon, and ends it with the scope. */

@@ -93,7 +93,7 @@ const [lowest, highest] = [20_000, 32_000]
 const listen = (port: number, host: string): Effect.Effect<net.Server | undefined> =>
   Effect.callback((resume) => {
     const server = net.createServer()
-    server.once("error", () => resume(Effect.succeed(undefined)))
+    server.once("error", () => resume(Effect.undefined))
     server.listen({ port, host, exclusive: true }, () => resume(Effect.succeed(server)))
   })
 

@@ -22,8 +22,7 @@ const services = {
     smtpd_client_restrictions: "permit_tls_clientcerts,reject"
   },
   minimal: {
-    smtpd_discard_ehlo_keywords:
-      "pipelining,etrn,starttls,auth,enhancedstatuscodes,8bitmime,dsn,smtputf8,chunking,vrfy"
+    smtpd_discard_ehlo_keywords: "pipelining,etrn,starttls,auth,enhancedstatuscodes,8bitmime,dsn,smtputf8,chunking,vrfy"
   },
   noPipelining: { smtpd_discard_ehlo_keywords: "pipelining,chunking" },
   strict: {
@@ -58,8 +57,19 @@ const certificateOf: { readonly [P in Port]?: string } = Object.fromEntries(
   ports.slice(ports.indexOf("expired")).map((name) => [name, name])
 )
 
-export const queues = ["active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private",
-  "saved", "trace"] as const
+export const queues = [
+  "active",
+  "bounce",
+  "corrupt",
+  "defer",
+  "deferred",
+  "flush",
+  "hold",
+  "incoming",
+  "private",
+  "saved",
+  "trace"
+] as const
 
 export interface Input {
   readonly folder: string
@@ -196,8 +206,8 @@ postlog unix-dgram n - n - 1 postlogd
 
 const masterCf = ({ folder, ports: numbers }: Input): string =>
   [
-    ...ports.map((name) => listener(folder, name, `127.0.0.1:${numbers[name]}`)),
     listener(folder, "smtp", `127.0.0.3:${numbers.smtp}`),
+    ...ports.map((name) => listener(folder, name, `127.0.0.1:${numbers[name]}`)),
     inside,
     "dump unix - n n - 8 pipe",
     `  flags= user=nobody eol=\\r\\n null_sender= argv=${folder}/etc/dump.sh ${folder}/dump`,

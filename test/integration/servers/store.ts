@@ -47,7 +47,7 @@ export const readFolders = (
         known.set(path, { mail: parse(readFileSync(path), path), at: statSync(path, { bigint: true }).mtimeNs })
       }
     }
-    return [...known.values()].sort((a, b) => Number(a.at - b.at)).map(({ mail }) => mail)
+    return [...known.values()].toSorted((a, b) => Number(a.at - b.at)).map(({ mail }) => mail)
   }
 }
 
@@ -55,7 +55,9 @@ export const readFolders = (
 export const endOfTrace = (octets: Buffer, names: ReadonlyArray<string>): number => {
   let at = 0
   for (const name of names) {
-    if (octets.subarray(at, at + name.length + 1).toString("latin1").toLowerCase() !== `${name.toLowerCase()}:`) continue
+    if (octets.subarray(at, at + name.length + 1).toString("latin1").toLowerCase() !== `${name.toLowerCase()}:`) {
+      continue
+    }
     do {
       const lf = octets.indexOf(0x0a, at)
       at = lf < 0 ? octets.length : lf + 1

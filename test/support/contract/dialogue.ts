@@ -134,7 +134,7 @@ const closing = check(
   (subject) =>
     Effect.gen(function*() {
       const special = subject.recipients.closing
-      const connection = yield* ready(subject)
+      const connection = yield* ready(subject, doesLack(special) ? {} : special.door)
       if (doesLack(special)) {
         yield* connection.send({ from: sender, to: subject.mailbox("closing") }, plain("closing"))
         return instead(special.lacks)

@@ -10,7 +10,17 @@ import * as Sasl from "../../../src/Sasl.ts"
 import { SmtpConnector } from "../../../src/SmtpConnector.ts"
 import { ESOCKET } from "../../../src/SmtpError.ts"
 import * as SmtpServer from "../../../src/testing/SmtpServer.ts"
-import { accounts, alice, type Login, passwordOf, type Profile, type Service, type Store, Subject } from "./subject.ts"
+import {
+  accounts,
+  alice,
+  assertOctets,
+  type Login,
+  passwordOf,
+  type Profile,
+  type Service,
+  type Store,
+  Subject
+} from "./subject.ts"
 
 /** What the special recipients of the fake get, by local part: at RCPT, at DATA, as the final reply. */
 const fates = {
@@ -118,15 +128,15 @@ const logins = (mechanism: string): ReadonlyArray<Login> => {
 }
 
 const storeOf = ({ awaitReceived, received }: Pick<SmtpServer.Records, "awaitReceived" | "received">): Store => {
-  const read = (recipient: string): Effect.Effect<Uint8Array> =>
+  const check = (recipient: string, expected: Uint8Array): Effect.Effect<void> =>
     Effect.flatMap(received, (messages) => {
       const found = messages.find(({ to }) => to.includes(recipient))
       return found === undefined
-        ? Effect.andThen(awaitReceived(messages.length + 1), read(recipient))
-        : Effect.succeed(found.body)
+        ? Effect.andThen(awaitReceived(messages.length + 1), check(recipient, expected))
+        : Effect.sync(() => assertOctets(found.body, expected))
     })
   return {
-    read,
+    check,
     has: (recipient) => Effect.map(received, (messages) => messages.some(({ to }) => to.includes(recipient)))
   }
 }

@@ -63,6 +63,16 @@ export interface Login {
   readonly door?: Options | undefined
 }
 
+/** A door with a limit on the size of messages. */
+export interface Limited {
+  readonly door: Options
+  readonly limit: number
+  /** What a message gets that grows beyond the limit. */
+  readonly then: number
+  /** The code for a message that is announced to be as large as the limit; undefined = it is taken (RFC 1870 §4). */
+  readonly atLimit?: number | undefined
+}
+
 /** Where a server is reached. None has `auth`, but `limited` where it is needed. */
 export interface Doors {
   /** With TLS if the server has any. */
@@ -73,16 +83,15 @@ export interface Doors {
   readonly refusesInGreeting: Or<Options>
   /** Where the connection is closed in place of the reply to DATA. */
   readonly closesAtData: Or<Options>
-  /** A door with a limit on the size of messages, and what a message gets that grows beyond it. */
-  readonly limited: Or<{ readonly door: Options; readonly limit: number; readonly then: number | "closes" }>
+  readonly limited: Or<Limited>
 }
 
 /** What a server stored. */
 export interface Store {
-  /** The first message for an address, without what the server added in front; waits for it. */
-  readonly read: (recipient: string) => Effect.Effect<Uint8Array>
-  /** Whether there is one now. */
-  readonly has: (recipient: string) => Effect.Effect<boolean>
+  /** Waits for a message to an address, and asserts that what the server kept of it are these octets. */
+  readonly check: (recipient: string, expected: Uint8Array) => Effect.Effect<void>
+  /** Whether such a message is there now. */
+  readonly has: (recipient: string, message: Uint8Array) => Effect.Effect<boolean>
 }
 
 /** A server under test. */
@@ -189,16 +198,15 @@ export const fails = <A, R>(
     return error
   })
 
-/** Asserts that the octets stored for an address are these; of long ones shows only where they differ. */
+/** Asserts that these octets were stored for an address, where the server keeps anything. */
 export const holds = (subject: Service, recipient: string, expected: Uint8Array): Effect.Effect<void> =>
-  doesLack(subject.stored)
-    ? Effect.void
-    : Effect.map(subject.stored.read(recipient), (found) => assertOctets(found, expected))
+  doesLack(subject.stored) ? Effect.void : subject.stored.check(recipient, expected)
 
 const text = new TextDecoder("latin1")
 const around = (octets: Uint8Array, at: number): string =>
   JSON.stringify(text.decode(octets.subarray(Math.max(0, at - 40), at + 40)))
 
+/** Asserts that octets are those expected; of long ones shows only where they differ. */
 export const assertOctets = (found: Uint8Array, expected: Uint8Array): void => {
   const end = Math.max(found.length, expected.length)
   let at = 0
