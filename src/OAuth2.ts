@@ -125,19 +125,15 @@ export interface Token {
   readonly expiresIn?: Duration.Input | undefined
 }
 
-const duration = (
-  field: string,
-  given: Duration.Input | undefined,
-  otherwise: Duration.Input
-): Result.Result<Duration.Duration, ECONFIG> => {
-  const parsed = Duration.fromInput(given ?? otherwise)
-  return Option.isSome(parsed)
+const duration = (field: string, given: Duration.Input, least: number): Result.Result<Duration.Duration, ECONFIG> => {
+  const parsed = Duration.fromInput(given)
+  return Option.isSome(parsed) && Duration.toMillis(parsed.value) >= least
     ? Result.succeed(parsed.value)
-    : model.config(field, `expected a duration, such as "1 minute"`)
+    : model.config(field, "expected a duration, such as \"30 seconds\"")
 }
 
-const skewOf = ({ skew }: Options): Result.Result<number, ECONFIG> =>
-  Result.map(duration("skew", skew, "1 minute"), Duration.toMillis)
+const skewOf = ({ skew = "1 minute" }: Options): Result.Result<number, ECONFIG> =>
+  Result.map(duration("skew", skew, 0), Duration.toMillis)
 
 const millisOf = (at: DateTime.DateTime.Input): number | undefined =>
   Option.getOrUndefined(Option.map(DateTime.make(at), DateTime.toEpochMillis))
@@ -147,7 +143,7 @@ const open = Effect.fnUntraced(function*(options: EndpointOptions) {
   const { allowInsecureLoopback, tokenUrl, username } = options
   yield* Effect.fromResult(model.text("username", username))
   const url = yield* Effect.fromResult(endpoint.parseUrl(tokenUrl, allowInsecureLoopback))
-  const timeout = yield* Effect.fromResult(duration("timeout", options.timeout, "30 seconds"))
+  const timeout = yield* Effect.fromResult(duration("timeout", options.timeout ?? "30 seconds", 1))
   const skewMillis = yield* Effect.fromResult(skewOf(options))
   const client = yield* HttpClient.HttpClient
   return {
@@ -313,6 +309,9 @@ const foreign = (error: unknown): EOAUTH2 => {
 
 const heldOf = (given: Redacted.Redacted<string> | Token, now: number): Result.Result<model.Held, EOAUTH2> => {
   if (Redacted.isRedacted(given)) return Result.succeed({ token: given, ends: Infinity })
+  if (!Redacted.isRedacted(given.token)) {
+    return Result.fail(model.failed(undefined, "the token provider gave no Redacted"))
+  }
   const lives = given.expiresIn === undefined ? Infinity : Duration.toMillis(given.expiresIn)
   const ends = given.expires === undefined ? now + lives : millisOf(given.expires)
   return ends === undefined

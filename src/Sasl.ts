@@ -1,24 +1,25 @@
 /**
  * SASL: credentials, mechanisms, and which mechanism to use.
  *
- * What it is: PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195), XOAUTH2, EXTERNAL (RFC 4422 appendix A) and mechanisms of
- * your own, as pure steps over octets. What it is not: it opens nothing, draws no random numbers and asks no provider
- * for a token; `SmtpLogin` resolves secrets, passes the nonce and speaks AUTH (RFC 4954).
+ * What it is: SCRAM with SHA-1, SHA-256 and SHA-512, with and without channel binding (RFC 5802, RFC 7677), PLAIN
+ * (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195), DIGEST-MD5 (RFC 2831), OAUTHBEARER (RFC 7628), XOAUTH2, EXTERNAL (RFC 4422
+ * appendix A), ANONYMOUS (RFC 4505) and mechanisms of your own, as pure steps over octets. What it is not: it opens
+ * nothing, draws no random numbers, derives no keys and asks no provider for a token; `SmtpLogin` resolves secrets,
+ * passes the nonce, runs PBKDF2 and speaks AUTH (RFC 4954).
  *
  * @since 0.1.0
  */
 import type * as Arr from "effect/Array"
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
 import * as Base64 from "effect/encoding/Base64"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import * as builtIn from "./internal/sasl/mechanisms.ts"
+import * as given from "./internal/sasl/credentials.ts"
 import * as model from "./internal/sasl/model.ts"
-import * as internalXoauth2 from "./internal/sasl/xoauth2.ts"
-import type { EOAUTH2 } from "./SmtpError.ts"
-import { escapeText } from "./SmtpReply.ts"
+import * as internalScram from "./internal/sasl/scram.ts"
+import * as internalSelect from "./internal/sasl/select.ts"
 
+export type { Anonymous, Credentials, Custom, External, OAuth2, Password, Secret } from "./internal/sasl/credentials.ts"
 export type {
   ChannelBinding,
   Mechanism,
@@ -29,14 +30,7 @@ export type {
   StartContext,
   Step
 } from "./internal/sasl/model.ts"
-
-/**
- * A password or a token: redacted, or an Effect that provides it, run anew at each login.
- *
- * @category models
- * @since 0.1.0
- */
-export type Secret = Redacted.Redacted<string> | Effect.Effect<Redacted.Redacted<string>, EOAUTH2>
+export type { SelectError, SelectOptions } from "./internal/sasl/select.ts"
 
 /**
  * The token that the server has just refused, for the provider that gave it.
@@ -55,69 +49,13 @@ export const RefusedToken: Context.Reference<Redacted.Redacted<string> | undefin
 >("effect-smtp/Sasl/RefusedToken", { defaultValue: () => undefined })
 
 /**
- * A user and a password: PLAIN, LOGIN, CRAM-MD5.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Password {
-  readonly _tag: "Password"
-  readonly username: string
-  readonly password: Secret
-  readonly authorizationId?: string | undefined
-}
-
-/**
- * A user and a bearer token: XOAUTH2.
- *
- * @category models
- * @since 0.1.0
- */
-export interface OAuth2 {
-  readonly _tag: "OAuth2"
-  readonly username: string
-  readonly token: Secret
-}
-
-/**
- * The identity that the connection already proved, such as by a client certificate: EXTERNAL.
- *
- * @category models
- * @since 0.1.0
- */
-export interface External {
-  readonly _tag: "External"
-  readonly authorizationId?: string | undefined
-}
-
-/**
- * A mechanism of your own, with what it needs.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Custom {
-  readonly _tag: "Custom"
-  readonly mechanism: model.Mechanism
-  readonly username?: string | undefined
-  readonly secret?: Secret | undefined
-}
-
-/**
- * What a login is made with.
- *
- * @category models
- * @since 0.1.0
- */
-export type Credentials = Password | OAuth2 | External | Custom
-
-/**
  * Credentials of a user with a password.
  *
  * **Details**
  *
- * The password goes out as UTF-8, unchanged. `authorizationId` is the identity to act as, when it is not the user's
- * own; LOGIN and CRAM-MD5 cannot carry it.
+ * By SCRAM the password itself never goes out; both ends prepare it by SASLprep (RFC 4013). By PLAIN and LOGIN it goes
+ * out as UTF-8, unchanged. `authorizationId` is the identity to act as, when it is not the user's own; LOGIN and CRAM-MD5
+ * cannot carry it.
  *
  * **Example**
  *
@@ -134,7 +72,7 @@ export type Credentials = Password | OAuth2 | External | Custom
  * @category constructors
  * @since 0.1.0
  */
-export const password = (options: Omit<Password, "_tag">): Password => ({ ...options, _tag: "Password" })
+export const password = (options: Omit<given.Password, "_tag">): given.Password => ({ ...options, _tag: "Password" })
 
 /**
  * Credentials of a user with an OAuth2 access token, without the word "Bearer".
@@ -142,7 +80,7 @@ export const password = (options: Omit<Password, "_tag">): Password => ({ ...opt
  * @category constructors
  * @since 0.1.0
  */
-export const oauth2 = (options: Omit<OAuth2, "_tag">): OAuth2 => ({ ...options, _tag: "OAuth2" })
+export const oauth2 = (options: Omit<given.OAuth2, "_tag">): given.OAuth2 => ({ ...options, _tag: "OAuth2" })
 
 /**
  * Credentials that the connection itself carries; without `authorizationId` the server derives the identity.
@@ -150,7 +88,31 @@ export const oauth2 = (options: Omit<OAuth2, "_tag">): OAuth2 => ({ ...options, 
  * @category constructors
  * @since 0.1.0
  */
-export const external = (options?: Omit<External, "_tag">): External => ({ ...options, _tag: "External" })
+export const external = (options?: Omit<given.External, "_tag">): given.External => ({ ...options, _tag: "External" })
+
+/**
+ * No credentials: ANONYMOUS, for servers that take mail from anybody who says so.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as assert from "node:assert"
+ * import { Result } from "effect"
+ * import { Sasl } from "effect-smtp"
+ *
+ * const credentials = Sasl.anonymous({ trace: "ann@example.test" })
+ * const options = { credentials, secure: true, allowInsecureAuth: false }
+ * const [chosen] = Result.getOrThrow(Sasl.select({ ...options, offered: ["PLAIN", "ANONYMOUS"] }))
+ * assert.strictEqual(chosen.name, "ANONYMOUS")
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const anonymous = (options?: Omit<given.Anonymous, "_tag">): given.Anonymous => ({
+  ...options,
+  _tag: "Anonymous"
+})
 
 /**
  * Credentials for a mechanism of your own.
@@ -177,26 +139,15 @@ export const external = (options?: Omit<External, "_tag">): External => ({ ...op
  * @category constructors
  * @since 0.1.0
  */
-export const custom = (options: Omit<Custom, "_tag">): Custom => ({ ...options, _tag: "Custom" })
+export const custom = (options: Omit<given.Custom, "_tag">): given.Custom => ({ ...options, _tag: "Custom" })
 
 /**
- * The secret of credentials, still to be resolved when it is an Effect; EXTERNAL has none.
+ * The secret of credentials, still to be resolved when it is an Effect; EXTERNAL and ANONYMOUS have none.
  *
  * @category getters
  * @since 0.1.0
  */
-export const secretOf = (credentials: Credentials): Secret | undefined => {
-  switch (credentials._tag) {
-    case "Password":
-      return credentials.password
-    case "OAuth2":
-      return credentials.token
-    case "External":
-      return undefined
-    case "Custom":
-      return credentials.secret
-  }
-}
+export const secretOf: (credentials: given.Credentials) => given.Secret | undefined = given.secretOf
 
 /**
  * The mechanisms of this library, strongest first within each kind.
@@ -204,13 +155,7 @@ export const secretOf = (credentials: Credentials): Secret | undefined => {
  * @category mechanisms
  * @since 0.1.0
  */
-export const mechanisms: ReadonlyArray<model.Mechanism> = [
-  builtIn.plain,
-  builtIn.login,
-  builtIn.cramMd5,
-  internalXoauth2.xoauth2,
-  builtIn.external
-]
+export const mechanisms: ReadonlyArray<model.Mechanism> = internalSelect.mechanisms
 
 /**
  * A session that says one text after the other (as UTF-8), whatever the challenges are: enough for most mechanisms of
@@ -253,16 +198,32 @@ export const sequence: (texts: ReadonlyArray<string>) => model.Session = model.s
  */
 export const start = (
   mechanism: model.Mechanism,
-  credentials: Credentials,
+  credentials: given.Credentials,
   secret: Redacted.Redacted<string> | undefined,
   context: model.StartContext
 ): Result.Result<model.Session, model.SaslError> =>
   mechanism.start({
     ...context,
-    username: ("username" in credentials ? credentials.username : undefined) ?? "",
+    username: given.nameOf(credentials),
     secret: secret ?? Redacted.make(""),
     authorizationId: "authorizationId" in credentials ? credentials.authorizationId : undefined
   })
+
+/**
+ * Fewest iterations of PBKDF2 that SCRAM runs (RFC 7677 §4); a server that asks for fewer is refused.
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export const minIterations: number = internalScram.minIterations
+
+/**
+ * Most iterations of PBKDF2 that SCRAM runs; a server that asks for more is refused.
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export const maxIterations: number = internalScram.maxIterations
 
 /**
  * Longest challenge line, in characters of base64 (RFC 4954 §4).
@@ -282,11 +243,8 @@ export const decodeChallenge = (text: string): Result.Result<Uint8Array, model.S
   if (text.length > maxChallengeLength) {
     return model.fail(`the server's challenge is longer than ${maxChallengeLength} characters`)
   }
-  const decoded = Base64.decode(text)
-  // The decoder skips line ends and ignores stray bits: only canonical text comes back the same.
-  return Result.isSuccess(decoded) && Base64.encode(decoded.success) === text
-    ? Result.succeed(decoded.success)
-    : model.fail("the server's challenge is not base64")
+  const decoded = model.fromBase64(text)
+  return decoded === undefined ? model.fail("the server's challenge is not base64") : Result.succeed(decoded)
 }
 
 /**
@@ -299,111 +257,29 @@ export const encodeResponse = (response: Redacted.Redacted<Uint8Array>): Redacte
   Redacted.make(Base64.encode(Redacted.value(response)))
 
 /**
- * What {@link select} decides from.
- *
- * @category models
- * @since 0.1.0
- */
-export interface SelectOptions {
-  /** The mechanisms of the AUTH line of the last EHLO; untrusted. */
-  readonly offered: ReadonlyArray<string>
-  readonly credentials: Credentials
-  /** Only these, in this order. */
-  readonly mechanisms?: ReadonlyArray<string> | undefined
-  /** For passwords: nothing weaker than this in {@link strength}. */
-  readonly minimumMechanism?: string | undefined
-  /** Whether the connection is verified TLS, or trusted (a unix socket, or declared so). */
-  readonly secure: boolean
-  readonly allowInsecureAuth: boolean
-}
-
-/**
- * Why no mechanism can be used.
- *
- * @category models
- * @since 0.1.0
- */
-export interface SelectError {
-  readonly _tag: "SelectError"
-  /** What the server offered (escaped, bounded), what was possible, and how to mend it. */
-  readonly detail: string
-}
-
-/**
  * The password mechanisms from strong to weak, as `minimumMechanism` sees them.
  *
  * **Details**
  *
  * SCRAM bound to the TLS channel, SCRAM, then PLAIN before LOGIN: inside verified TLS both hand the password to the
- * server, and PLAIN is the standard. CRAM-MD5 is last: it makes the server keep the password itself, and its digest
- * can be guessed against by whoever sees it.
+ * server, and PLAIN is the standard. CRAM-MD5 makes the server keep the password itself, and its digest can be guessed
+ * against by whoever sees it; DIGEST-MD5, last, is retired (RFC 6331) and needs `mechanisms` to name it.
  *
  * @category mechanisms
  * @since 0.1.0
  */
-export const strength: ReadonlyArray<string> = [
-  "SCRAM-SHA-512-PLUS",
-  "SCRAM-SHA-256-PLUS",
-  "SCRAM-SHA-1-PLUS",
-  "SCRAM-SHA-512",
-  "SCRAM-SHA-256",
-  "SCRAM-SHA-1",
-  "PLAIN",
-  "LOGIN",
-  "CRAM-MD5"
-]
-
-const same = (a: string) => (b: string): boolean => a.toUpperCase() === b.toUpperCase()
-const rank = (name: string): number => strength.findIndex(same(name))
-
-/** Names for a message: each escaped, none long, not too many. */
-const list = (names: ReadonlyArray<string>): string => {
-  const shown = names.slice(0, 16).map((name) => escapeText(name, 40)).join(", ")
-  return names.length > 16 ? `${shown} and ${names.length - 16} more` : shown || "none"
-}
-
-const namesOf = (candidates: ReadonlyArray<model.Mechanism>): string => list(candidates.map(({ name }) => name))
-
-const refuse = (detail: string): Result.Result<never, SelectError> => Result.fail({ _tag: "SelectError", detail })
-
-const usableWith = (credentials: Credentials): ReadonlyArray<model.Mechanism> =>
-  credentials._tag === "Custom"
-    ? [credentials.mechanism]
-    : mechanisms.filter(({ kind }) => kind === credentials._tag.toLowerCase())
-
-const allowed = (
-  usable: ReadonlyArray<model.Mechanism>,
-  names: ReadonlyArray<string> | undefined
-): ReadonlyArray<model.Mechanism> =>
-  names === undefined
-    ? usable
-    : [...new Set(names.flatMap((name) => usable.filter((mechanism) => same(name)(mechanism.name))))]
-
-/** The minimum is about passwords: other credentials name their mechanism. A password mechanism it does not know is weaker. */
-const isAtLeast = (minimum: string) => ({ kind, name }: model.Mechanism): boolean =>
-  kind !== "password" || (rank(name) >= 0 && rank(name) <= rank(minimum))
-
-/** What no exchange can start with, whatever the server offers. */
-const faultOf = (options: SelectOptions): string | undefined => {
-  if (!options.secure && !options.allowInsecureAuth) {
-    return "no credential leaves without verified TLS; set allowInsecureAuth: true to send credentials over this connection all the same"
-  }
-  if (typeof secretOf(options.credentials) === "string") {
-    return "the secret of the credentials is a plain string; give Redacted.make(...) or an Effect of it"
-  }
-  return options.minimumMechanism !== undefined && rank(options.minimumMechanism) < 0
-    ? `minimumMechanism ${list([options.minimumMechanism])} is not known; give one of ${list(strength)}`
-    : undefined
-}
+export const strength: ReadonlyArray<string> = internalSelect.strength
 
 /**
  * The mechanisms to try, in order: those the server offers, the credentials fit, and the options allow.
  *
  * **Details**
  *
- * Without `mechanisms` the strongest comes first: PLAIN, LOGIN, and CRAM-MD5 last; with it, its own order. Names are
- * compared without case. XOAUTH2 goes with OAuth2 credentials alone, EXTERNAL with external ones, a custom mechanism
- * with its own. Nothing is selected on a connection that is not `secure`, unless `allowInsecureAuth`.
+ * Without `mechanisms` the strongest comes first, as in {@link strength}, and OAUTHBEARER before XOAUTH2; with it, its own
+ * order. Names are compared without case. OAUTHBEARER and XOAUTH2 go with OAuth2 credentials alone, EXTERNAL with external
+ * ones, ANONYMOUS with anonymous ones, a custom mechanism with its own. The -PLUS mechanisms need `canBind`; with
+ * `channelBinding: "required"` there are no others. Nothing is selected on a connection that is not `secure`, unless
+ * `allowInsecureAuth`.
  *
  * **Gotchas**
  *
@@ -413,21 +289,6 @@ const faultOf = (options: SelectOptions): string | undefined => {
  * @category mechanisms
  * @since 0.1.0
  */
-export const select = (
-  options: SelectOptions
-): Result.Result<Arr.NonEmptyReadonlyArray<model.Mechanism>, SelectError> => {
-  const fault = faultOf(options)
-  if (fault !== undefined) return refuse(fault)
-  const usable = usableWith(options.credentials)
-  const listed = allowed(usable, options.mechanisms)
-  const strong = options.minimumMechanism === undefined ? listed : listed.filter(isAtLeast(options.minimumMechanism))
-  const [first, ...others] = strong.filter(({ name }) => options.offered.some(same(name)))
-  if (first !== undefined) return Result.succeed([first, ...others])
-  const possible = [
-    `the server offers ${list(options.offered)}`,
-    `these credentials can use ${namesOf(usable)}`,
-    ...(options.mechanisms === undefined ? [] : [`mechanisms allows ${list(options.mechanisms)}`]),
-    ...(options.minimumMechanism === undefined ? [] : [`minimumMechanism is ${list([options.minimumMechanism])}`])
-  ]
-  return refuse(`no common authentication mechanism: ${possible.join("; ")}`)
-}
+export const select: (
+  options: internalSelect.SelectOptions
+) => Result.Result<Arr.NonEmptyReadonlyArray<model.Mechanism>, internalSelect.SelectError> = internalSelect.select

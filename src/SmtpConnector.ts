@@ -10,6 +10,7 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
+import type { ChannelBinding } from "./Sasl.ts"
 import type { ECONFIG, EDNS, EPROXY, ESOCKET, ETLS } from "./SmtpError.ts"
 
 /**
@@ -122,6 +123,8 @@ export interface TlsInfo {
   /** The name or address that was expected. */
   readonly servername: string
   readonly peerCertificate?: PeerCertificate | undefined
+  /** What a login can be bound to (RFC 5929, RFC 9266); the first is used. Absent or empty: nothing. */
+  readonly channelBindings?: ReadonlyArray<ChannelBinding> | undefined
 }
 
 /**

@@ -641,7 +641,10 @@ describe("a refusal", () => {
       (connection, server) =>
         Effect.gen(function*() {
           const error = yield* Effect.flip(connection.send(envelope, "hi\r\n"))
-          assert.deepInclude(error, { _tag: "EMESSAGE", command: "DATA", responseCode: 552, handedOver: false } as never)
+          assert.deepInclude(
+            error,
+            { _tag: "EMESSAGE", command: "DATA", responseCode: 552, handedOver: false } as never
+          )
           assert.isFalse(error.inDoubt)
           yield* server.awaitClosed
           assert.isTrue((yield* sentOctets(server)).endsWith("\r\nDATA\r\n"))

@@ -47,6 +47,11 @@ const tour: { readonly [file: string]: ReadonlyArray<string> } = {
     "mx.example.test: fake.test ESMTP ready",
     "legacy.example.test: fake.test ESMTP ready",
     "dialled: mx.example.test:25, relay.example.test:25"
+  ],
+  "70-oauth2.ts": [
+    "POST https://login.example.test/token",
+    "One: 2.0.0 queued as 1",
+    "Two: 2.0.0 queued as 2"
   ]
 }
 

@@ -1,12 +1,12 @@
 /**
  * Synchronous hashes for SASL: the one file outside `node/` and `cli/` that imports from node.
  *
- * What it is: hash, HMAC and a comparison in constant time. What it is not: key derivation of many iterations, which
- * has to run asynchronously.
+ * What it is: hash, HMAC and a comparison in constant time. What it is not: a client's key derivation, which runs
+ * asynchronously (`keys.ts`).
  */
 import * as crypto from "node:crypto"
 
-/** MD5 is here for CRAM-MD5 alone. */
+/** MD5 is here for CRAM-MD5 and DIGEST-MD5 alone. */
 export type Algorithm = "MD5" | "SHA-1" | "SHA-256" | "SHA-512"
 
 const nameOf: { readonly [K in Algorithm]: string } = {
@@ -21,6 +21,15 @@ export const hash = (algorithm: Algorithm, octets: Uint8Array): Uint8Array =>
 
 export const hmac = (algorithm: Algorithm, key: Uint8Array, octets: Uint8Array): Uint8Array =>
   crypto.createHmac(nameOf[algorithm], key).update(octets).digest()
+
+/** PBKDF2-HMAC (RFC 8018), which blocks: for the fake server and its few iterations. */
+export const pbkdf2 = (
+  algorithm: Algorithm,
+  password: Uint8Array,
+  salt: Uint8Array,
+  iterations: number,
+  length: number
+): Uint8Array => crypto.pbkdf2Sync(password, salt, iterations, length, nameOf[algorithm])
 
 /** Constant time for equal lengths; different lengths are unequal at once. */
 export const timingSafeEqual = (a: Uint8Array, b: Uint8Array): boolean =>

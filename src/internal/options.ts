@@ -81,6 +81,11 @@ export interface Options {
   readonly mechanisms?: ReadonlyArray<string> | undefined
   /** Use no mechanism weaker than this. */
   readonly minimumMechanism?: string | undefined
+  /**
+   * "required": log in by a mechanism that binds to the TLS channel (SCRAM-…-PLUS) or not at all: `EAUTH`. Default
+   * "preferred": by such a mechanism where both sides can.
+   */
+  readonly channelBinding?: "preferred" | "required" | undefined
   /** Let credentials go over a connection that is not verified TLS. Default false. */
   readonly allowInsecureAuth?: boolean | undefined
   /** Log the dialogue: "commands" without message content, "full" with it; secrets never. Default "off". */
@@ -104,6 +109,7 @@ export interface Resolved {
   readonly auth: Credentials | undefined
   readonly mechanisms: ReadonlyArray<string> | undefined
   readonly minimumMechanism: string | undefined
+  readonly channelBinding: "preferred" | "required"
   readonly allowInsecureAuth: boolean
   readonly transcript: "off" | "commands" | "full"
 }
@@ -141,7 +147,13 @@ const isRecord = (value: unknown): boolean => typeof value === "object" && value
 const aRecord = (field: string, value: unknown): SmtpError.ECONFIG | undefined =>
   value === undefined || isRecord(value) ? undefined : refuse(field, "expected an object")
 
-const credentials: ReadonlyArray<unknown> = ["Password", "OAuth2", "External", "Custom"] satisfies ReadonlyArray<
+const credentials: ReadonlyArray<unknown> = [
+  "Password",
+  "OAuth2",
+  "External",
+  "Anonymous",
+  "Custom"
+] satisfies ReadonlyArray<
   Credentials["_tag"]
 >
 
@@ -172,6 +184,7 @@ const checkShapes = (o: Options): SmtpError.ECONFIG | undefined => {
   return oneOf("tls", o.tls, ["implicit", "starttls", "opportunistic", "off"]) ??
     oneOf("family", o.family, [4, 6]) ??
     oneOf("protocol", o.protocol, ["smtp", "lmtp"]) ??
+    oneOf("channelBinding", o.channelBinding, ["preferred", "required"]) ??
     oneOf("allowInsecureAuth", o.allowInsecureAuth, [true, false]) ??
     oneOf("transcript", o.transcript, ["off", "commands", "full"]) ??
     aRecord("tlsOptions", o.tlsOptions) ??
@@ -245,6 +258,7 @@ export const resolve = (o: Options): Result.Result<Resolved, SmtpError.ECONFIG> 
     auth: o.auth,
     mechanisms: o.mechanisms,
     minimumMechanism: o.minimumMechanism,
+    channelBinding: o.channelBinding ?? "preferred",
     allowInsecureAuth: o.allowInsecureAuth ?? false,
     transcript: o.transcript ?? "off"
   }))

@@ -5,42 +5,23 @@
  * What it is not: a defence; it compares with what the test's `lookup` says.
  */
 import * as Hex from "effect/encoding/Hex"
-import * as Result from "effect/Result"
 import * as hash from "./hash.ts"
+import { digestMd5Server } from "./sasl/digestMd5Server.ts"
+import { fromSaslName, textOf as decode, utf8 } from "./sasl/model.ts"
+import type { Algorithm } from "./sasl/scram.ts"
+import { scramServer } from "./sasl/scramServer.ts"
+import {
+  accept,
+  challenge,
+  judge,
+  type Lookup,
+  reject,
+  type ServerInput,
+  type ServerSession,
+  type ServerStep
+} from "./sasl/server.ts"
 
-/** The secret of a user: password, or token for XOAUTH2; undefined = no such user. */
-export type Lookup = (username: string) => string | undefined
-
-export interface ServerInput {
-  readonly lookup: Lookup
-  /** Takes every well-formed credential, whatever `lookup` says. */
-  readonly acceptAny: boolean
-  /** What CRAM-MD5 challenges with, e.g. "<1896.697170952@postoffice.test>". */
-  readonly challenge: string
-}
-
-export type ServerStep =
-  | { readonly _tag: "Challenge"; readonly data: Uint8Array }
-  | { readonly _tag: "Accept"; readonly username: string }
-  | { readonly _tag: "Reject"; readonly reason: string }
-
-/** One exchange. It keeps its state: make one for each AUTH command. */
-export interface ServerSession {
-  /** Takes the client's decoded response; undefined = AUTH came without an initial response. */
-  readonly step: (response: Uint8Array | undefined) => ServerStep
-}
-
-const encoder = new TextEncoder()
-const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
-
-const decode = (octets: Uint8Array): string | undefined =>
-  Result.getOrUndefined(Result.try(() => decoder.decode(octets)))
-
-const challenge = (text: string): ServerStep => ({ _tag: "Challenge", data: encoder.encode(text) })
-const accept = (username: string): ServerStep => ({ _tag: "Accept", username })
-const reject = (reason: string): ServerStep => ({ _tag: "Reject", reason })
-const judge = (isRight: boolean, username: string): ServerStep =>
-  isRight ? accept(username) : reject("wrong username or secret")
+export type { Lookup, ServerInput, ServerSession, ServerStep } from "./sasl/server.ts"
 
 /** What a client says in PLAIN. */
 export interface Plain {
@@ -66,7 +47,7 @@ export const verifyPlain = (response: Uint8Array, lookup: Lookup | undefined): S
 
 /** The digest of CRAM-MD5 in lower-case hex (RFC 2195 §2). */
 export const cramMd5 = (password: string, text: string): string =>
-  Hex.encode(hash.hmac("MD5", encoder.encode(password), encoder.encode(text)))
+  Hex.encode(hash.hmac("MD5", utf8(password), utf8(text)))
 
 /** Judges a CRAM-MD5 response; undefined `lookup` takes any. The username may hold spaces. */
 export const verifyCramMd5 = (response: Uint8Array, text: string, lookup: Lookup | undefined): ServerStep => {
@@ -78,17 +59,26 @@ export const verifyCramMd5 = (response: Uint8Array, text: string, lookup: Lookup
   return judge(password !== undefined && cramMd5(password, text) === digest, username)
 }
 
-/** What a client says in XOAUTH2. */
-export interface XOAuth2 {
+/** What a client says in XOAUTH2 and OAUTHBEARER. */
+export interface Bearer {
   readonly username: string
   readonly token: string
 }
 
 /** "user=" NAME ^A "auth=Bearer " TOKEN ^A ^A. */
-export const parseXOAuth2 = (response: Uint8Array): XOAuth2 | undefined => {
+export const parseXOAuth2 = (response: Uint8Array): Bearer | undefined => {
   const [user = "", auth = "", ...rest] = (decode(response) ?? "").split("\u0001")
   if (!user.startsWith("user=") || !auth.startsWith("auth=Bearer ") || rest.join("^") !== "^") return undefined
   const [username, token] = [user.slice(5), auth.slice(12)]
+  return username === "" || token === "" ? undefined : { username, token }
+}
+
+/** GS2 header with the name, then ^A "key=value" pairs, "auth" among them, ^A ^A (RFC 7628 §3.1). */
+export const parseOAuthBearer = (response: Uint8Array): Bearer | undefined => {
+  const pattern = /^n,a=([^,]+),\u0001((?:[A-Za-z]+=[^\u0001]*\u0001)+)\u0001$/
+  const [, name = "", pairs = ""] = pattern.exec(decode(response) ?? "") ?? []
+  const auth = pairs.split("\u0001").find((pair) => pair.startsWith("auth=Bearer ")) ?? ""
+  const [username = "", token] = [fromSaslName(name), auth.slice("auth=Bearer ".length)]
   return username === "" || token === "" ? undefined : { username, token }
 }
 
@@ -114,16 +104,22 @@ const loginSession = (lookup: Lookup | undefined): ServerSession => {
   }
 }
 
-const xoauth2Session = (lookup: Lookup | undefined): ServerSession => {
+/** `answer` is what the client says to an error. */
+const bearerSession = (
+  name: string,
+  answer: string,
+  parse: (response: Uint8Array) => Bearer | undefined,
+  lookup: Lookup | undefined
+): ServerSession => {
   let isRefused = false
   return {
     step: (response) => {
       if (response === undefined) return challenge("")
       if (isRefused) {
-        return reject(response.length === 0 ? "token refused" : "the error was not answered with an empty line")
+        return reject(decode(response) === answer ? "token refused" : `the error was not answered as ${name} wants it`)
       }
-      const said = parseXOAuth2(response)
-      if (said === undefined) return reject("malformed XOAUTH2 message")
+      const said = parse(response)
+      if (said === undefined) return reject(`malformed ${name} message`)
       if (lookup === undefined || lookup(said.username) === said.token) return accept(said.username)
       isRefused = true
       return challenge(oauth2Failure)
@@ -151,24 +147,37 @@ const external = (lookup: Lookup | undefined) => (response: Uint8Array): ServerS
   return judge(lookup === undefined || identity === "" || lookup(identity) !== undefined, identity)
 }
 
+/** SCRAM by its name. */
+const scramSession = (mechanism: string, input: ServerInput): ServerSession | undefined => {
+  const [, algorithm, plus] = /^SCRAM-(SHA-1|SHA-256|SHA-512)(-PLUS)?$/.exec(mechanism) ?? []
+  return algorithm === undefined ? undefined : scramServer(algorithm as Algorithm, plus !== undefined, input)
+}
+
 /**
- * Starts the server's side of an exchange; the name is compared without case. A name other than PLAIN, LOGIN, CRAM-MD5,
- * XOAUTH2 and EXTERNAL is rejected at its first step.
+ * Starts the server's side of an exchange; the name is compared without case. One that is not known is rejected at its
+ * first step.
  */
 export const serverStart = (mechanism: string, input: ServerInput): ServerSession => {
   const lookup = input.acceptAny ? undefined : input.lookup
-  switch (mechanism.toUpperCase()) {
+  const name = mechanism.toUpperCase()
+  switch (name) {
     case "PLAIN":
       return clientFirst((response) => verifyPlain(response, lookup))
     case "LOGIN":
       return loginSession(lookup)
     case "CRAM-MD5":
       return cramMd5Session(input.challenge, lookup)
+    case "DIGEST-MD5":
+      return digestMd5Server(input)
+    case "OAUTHBEARER":
+      return bearerSession(name, "\u0001", parseOAuthBearer, lookup)
     case "XOAUTH2":
-      return xoauth2Session(lookup)
+      return bearerSession(name, "", parseXOAuth2, lookup)
     case "EXTERNAL":
       return clientFirst(external(lookup))
+    case "ANONYMOUS":
+      return clientFirst((response) => decode(response) === undefined ? reject("malformed trace") : accept("anonymous"))
     default:
-      return { step: () => reject("mechanism not supported") }
+      return scramSession(name, input) ?? { step: () => reject("mechanism not supported") }
   }
 }

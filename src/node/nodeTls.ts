@@ -15,6 +15,7 @@ import { codeOf } from "../internal/errorCause.ts"
 import type { Ended, TlsInfo, TlsOptions, TlsUpgrade } from "../SmtpConnector.ts"
 import { ETLS } from "../SmtpError.ts"
 import { escapeText } from "../SmtpReply.ts"
+import * as channelBinding from "./channelBinding.ts"
 import { hasUnsafe, unbracket } from "./hostName.ts"
 
 /** The name as certificates and SNI have it: no brackets, no final dot, A-labels. */
@@ -135,7 +136,8 @@ export const infoOf = (socket: tls.TLSSocket, servername: string): TlsInfo => {
       validFrom: certificate.validFrom,
       validTo: certificate.validTo,
       raw: certificate.raw
-    }
+    },
+    channelBindings: channelBinding.make(socket, "client", certificate?.raw)
   }
 }
 

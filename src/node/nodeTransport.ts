@@ -9,7 +9,9 @@
 import * as Effect from "effect/Effect"
 import * as net from "node:net"
 import * as tls from "node:tls"
+import type { ChannelBinding } from "../Sasl.ts"
 import type { Transport } from "../testing/transport.ts"
+import * as channelBinding from "./channelBinding.ts"
 
 const ignore = () => {}
 
@@ -22,6 +24,7 @@ class NodeTransport implements Transport {
   private readonly context: tls.SecureContext
   private stream: net.Socket
   private isOver = false
+  private bindings: ReadonlyArray<ChannelBinding> = []
   private wake: () => void = ignore
   readonly opening: Effect.Effect<"plain" | "tls">
 
@@ -85,10 +88,13 @@ class NodeTransport implements Transport {
       secure.on("error", ignore).once("close", fail).once("end", fail)
       secure.once("secure", () => {
         secure.off("close", fail).off("end", fail)
+        this.bindings = channelBinding.make(secure, "server", secure.getX509Certificate()?.raw)
         if (first.length > 0) secure.write(first)
         resume(Effect.succeed(true))
       })
     })
+
+  readonly channelBindings = (): ReadonlyArray<ChannelBinding> => this.bindings
 
   readonly failTls: Effect.Effect<void> = Effect.suspend(() => this.write(alert))
 

@@ -37,7 +37,13 @@ export interface Options {
 const nameOf = ({ host, port }: Proxy): string => authority({ text: host, octets: destinationOf(host)?.octets }, port)
 
 const proxyFailure = (message: string, temporary: boolean, cause?: unknown): EPROXY =>
-  new EPROXY({ message: `CONN: ${message}`, command: "CONN", attempted: false, temporary, cause })
+  new EPROXY({
+    message: `CONN: ${message}`,
+    command: "CONN",
+    attempted: false,
+    temporary,
+    ...(cause === undefined ? {} : { cause })
+  })
 
 /** A name that does not exist stays so; every other loss may pass. */
 const lost = (message: string, cause: unknown): EPROXY =>
@@ -57,7 +63,13 @@ const tlsFailure = ({ host, port }: Proxy, cause: unknown): ETLS => {
     ? `the connection was lost ${code}`.trimEnd()
     : `the handshake failed: ${code}; check the host of its URL (${host}), and tlsOptions of layerProxy`
   const message = `CONN: TLS with the proxy: ${text}`
-  return new ETLS({ message, command: "CONN", attempted: false, temporary, cause })
+  return new ETLS({
+    message,
+    command: "CONN",
+    attempted: false,
+    temporary,
+    ...(cause === undefined ? {} : { cause })
+  })
 }
 
 const ignore = () => {}

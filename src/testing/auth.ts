@@ -18,7 +18,9 @@ const start = (session: Session, mechanism: string): ServerSession => {
   return serverStart(mechanism, {
     lookup: (username) => accounts !== undefined && Object.hasOwn(accounts, username) ? accounts[username] : undefined,
     acceptAny: accounts === undefined,
-    challenge: `<${session.connection.id}.${session.connection.bytesReceived}@${name}>`
+    challenge: `<${session.connection.id}.${session.connection.bytesReceived}@${name}>`,
+    offered: mechanisms(session.script, session.secure),
+    channelBindings: session.secure ? session.conversation.transport.channelBindings() : []
   })
 }
 

@@ -10,6 +10,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
+import type { ChannelBinding } from "../Sasl.ts"
 import type { Duplex, Ended, Listener, Target, TlsInfo, TlsUpgrade } from "../SmtpConnector.ts"
 import { ETLS } from "../SmtpError.ts"
 import { concat } from "./records.ts"
@@ -20,6 +21,12 @@ import type { Transport } from "./transport.ts"
 type Item = { readonly _tag: "Octets"; readonly octets: Uint8Array } | { readonly _tag: "Hello" } | {
   readonly _tag: "End"
 }
+
+/** What both ends bind a login to: fixed, for there is no TLS. */
+const channelBindings: ReadonlyArray<ChannelBinding> = [{
+  type: "tls-exporter",
+  data: new TextEncoder().encode("channel binding of effect-smtp's")
+}]
 
 interface Upgrade {
   readonly tls: TlsUpgrade
@@ -215,7 +222,7 @@ export class MemoryConnection {
     }
     this.upgrade = undefined
     this.deliver(first)
-    const info = { protocol: "in-memory", cipher: "none", authorized, servername }
+    const info = { protocol: "in-memory", cipher: "none", authorized, servername, channelBindings }
     upgrade.resume(Effect.succeed(authorized ? info : { ...info, authorizationError }))
     return true
   }
@@ -233,6 +240,7 @@ export class MemoryConnection {
       write: (octets) => Effect.sync(() => this.deliver(octets)),
       hello: Effect.map(this.items.take, ({ _tag }) => _tag === "Hello" && this.upgrade !== undefined),
       startTls: (first) => Effect.sync(() => this.complete(first)),
+      channelBindings: () => channelBindings,
       failTls: Effect.sync(() =>
         this.failUpgrade(
           etls(

@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import type * as Effect from "effect/Effect"
+import type { ChannelBinding } from "../Sasl.ts"
 
 /** The server's end of one connection. For one fiber at a time. */
 export interface Transport {
@@ -18,6 +19,8 @@ export interface Transport {
   readonly hello: Effect.Effect<boolean>
   /** Completes the handshake and sends `first` as the first octets inside; false: it failed. */
   readonly startTls: (first: Uint8Array) => Effect.Effect<boolean>
+  /** What a login can be bound to, once TLS is up. */
+  readonly channelBindings: () => ReadonlyArray<ChannelBinding>
   /** Refuses the handshake with an alert. */
   readonly failTls: Effect.Effect<void>
   /** FIN after what was written. */

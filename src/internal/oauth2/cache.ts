@@ -19,37 +19,40 @@ type Token = Redacted.Redacted<string>
 const same = (a: Token | undefined, b: Token): boolean => a !== undefined && Redacted.value(a) === Redacted.value(b)
 
 /** The scope ended, or the request interrupted itself: to those who wait that is a failure, not an interruption. */
-const ended = model.failed(
-  undefined,
-  "the request was interrupted; keep the scope of the provider open while it is used"
-)
+const ended = (): EOAUTH2 =>
+  model.failed(undefined, "the request was interrupted; keep the scope of the provider open while it is used")
 
-/** Runs in the context of the builder, beside those who ask: whoever gives up leaves the request to the others. */
-export const make = Effect.fnUntraced(function*<R>(
+interface Options {
+  readonly skewMillis: number
+  readonly initial?: model.Held | undefined
+}
+
+/** Requests run in the context of the builder, beside those who ask: whoever gives up leaves his to the others. */
+export const make = <R>(
   request: Effect.Effect<model.Held, EOAUTH2, R>,
-  options: { readonly skewMillis: number; readonly initial?: model.Held | undefined }
-): Effect.fn.Return<Effect.Effect<Token, EOAUTH2>, never, R | Scope.Scope> {
-  const fork = yield* FiberSet.makeRuntime<R>()
-  let held = options.initial
-  let flight: Fiber.Fiber<Token, EOAUTH2> | undefined
-  const refresh = Effect.map(request, (next) => {
-    held = next
-    return next.token
-  })
-  const join = (): Fiber.Fiber<Token, EOAUTH2> => {
-    if (flight !== undefined) return flight
-    const fiber = fork(refresh)
-    flight = fiber
-    fiber.addObserver(() => {
-      flight = undefined
+  options: Options
+): Effect.Effect<Effect.Effect<Token, EOAUTH2>, never, R | Scope.Scope> =>
+  Effect.map(FiberSet.makeRuntime<R>(), (fork) => {
+    let held = options.initial
+    let flight: Fiber.Fiber<Token, EOAUTH2> | undefined
+    const refresh = Effect.map(request, (next) => {
+      held = next
+      return next.token
     })
-    return fiber
-  }
-  return Effect.gen(function*() {
-    const refused = yield* Sasl.RefusedToken
-    const now = yield* Clock.currentTimeMillis
-    if (held !== undefined && now < held.ends - options.skewMillis && !same(refused, held.token)) return held.token
-    const exit = yield* Fiber.await(join())
-    return yield* Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? Effect.fail(ended) : exit
+    const join = (): Fiber.Fiber<Token, EOAUTH2> => {
+      if (flight !== undefined) return flight
+      const fiber = fork(refresh)
+      flight = fiber
+      fiber.addObserver(() => {
+        flight = undefined
+      })
+      return fiber
+    }
+    return Effect.gen(function*() {
+      const refused = yield* Sasl.RefusedToken
+      const now = yield* Clock.currentTimeMillis
+      if (held !== undefined && now < held.ends - options.skewMillis && !same(refused, held.token)) return held.token
+      const exit = yield* Fiber.await(join())
+      return yield* Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? Effect.fail(ended()) : exit
+    })
   })
-})

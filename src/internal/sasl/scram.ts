@@ -23,19 +23,16 @@ export const lengthOf: { readonly [K in Algorithm]: number } = { "SHA-1": 20, "S
 const known: ReadonlyArray<Algorithm> = ["SHA-512", "SHA-256", "SHA-1"]
 const plusNames = known.map((algorithm) => `SCRAM-${algorithm}-PLUS`)
 
-export const xor = (a: Uint8Array, b: Uint8Array): Uint8Array => a.map((octet, at) => octet ^ b[at]!)
-
 /** What both ends compute of the salted password and the words of the exchange (RFC 5802 §3). */
-export const keysOf = (algorithm: Algorithm, salted: Uint8Array, authMessage: string) => {
+export const signaturesOf = (algorithm: Algorithm, salted: Uint8Array, authMessage: string) => {
   const said = model.utf8(authMessage)
   const clientKey = hash.hmac(algorithm, salted, model.utf8("Client Key"))
-  const storedKey = hash.hash(algorithm, clientKey)
+  const clientSignature = hash.hmac(algorithm, hash.hash(algorithm, clientKey), said)
   const serverKey = hash.hmac(algorithm, salted, model.utf8("Server Key"))
   return {
-    storedKey,
-    clientSignature: hash.hmac(algorithm, storedKey, said),
-    proof: xor(clientKey, hash.hmac(algorithm, storedKey, said)),
-    serverSignature: hash.hmac(algorithm, serverKey, said)
+    /** ClientKey XOR ClientSignature. */
+    proof: clientKey.map((octet, at) => octet ^ clientSignature[at]!),
+    signature: hash.hmac(algorithm, serverKey, said)
   }
 }
 
@@ -124,8 +121,8 @@ const final = (exchange: Exchange, first: ServerFirst, key: Redacted.Redacted<Ui
   const binding = Base64.encode(model.concat(model.utf8(exchange.header), exchange.binding))
   const withoutProof = `c=${binding},r=${first.nonce}`
   const authMessage = `${exchange.bare},${first.text},${withoutProof}`
-  const { proof, serverSignature } = keysOf(exchange.algorithm, Redacted.value(key), authMessage)
-  return model.respond(model.utf8(`${withoutProof},p=${Base64.encode(proof)}`), proven(serverSignature))
+  const { proof, signature } = signaturesOf(exchange.algorithm, Redacted.value(key), authMessage)
+  return model.respond(model.utf8(`${withoutProof},p=${Base64.encode(proof)}`), proven(signature))
 }
 
 const challenged = (exchange: Exchange): model.Session => ({
@@ -151,9 +148,9 @@ const begin = (exchange: Exchange): model.Session => ({
 })
 
 /** RFC 5802 §6: "y" tells a server that does bind, and whose offer was taken out on the way, that something is wrong. */
-const flagOf = ({ channelBinding, offered }: model.Start, isPlus: boolean): string => {
+const flagOf = ({ channelBinding, offered }: model.Start, bound: model.ChannelBinding | undefined): string => {
+  if (bound !== undefined) return `p=${bound.type}`
   if (channelBinding === undefined || offered === undefined) return "n"
-  if (isPlus) return `p=${channelBinding.type}`
   return offered.some((name) => plusNames.includes(name.toUpperCase())) ? "n" : "y"
 }
 
@@ -164,7 +161,8 @@ const prepare = (field: string, text: string, kind: "query" | "stored") =>
   )
 
 const start = (algorithm: Algorithm, isPlus: boolean) => (input: model.Start) => {
-  if (isPlus && input.channelBinding === undefined) {
+  const bound = isPlus ? input.channelBinding : undefined
+  if (isPlus && bound === undefined) {
     return model.fail(`SCRAM-${algorithm}-PLUS needs a channel binding; give context.channelBinding`)
   }
   if (!/^[!-+\x2d-~]+$/.test(input.nonce)) {
@@ -180,8 +178,8 @@ const start = (algorithm: Algorithm, isPlus: boolean) => (input: model.Start) =>
       password: Redacted.make(password),
       nonce: input.nonce,
       bare: `n=${model.saslName(username)},r=${input.nonce}`,
-      header: `${flagOf(input, isPlus)},${identity},`,
-      binding: isPlus ? input.channelBinding?.data ?? new Uint8Array(0) : new Uint8Array(0)
+      header: `${flagOf(input, bound)},${identity},`,
+      binding: bound?.data ?? new Uint8Array(0)
     })
   })
 }

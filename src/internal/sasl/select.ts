@@ -4,13 +4,12 @@
 import type * as Arr from "effect/Array"
 import * as Result from "effect/Result"
 import { escapeText } from "../../SmtpReply.ts"
+import { oauthBearer, xoauth2 } from "./bearer.ts"
 import { type Credentials, secretOf } from "./credentials.ts"
 import { digestMd5 } from "./digestMd5.ts"
 import * as builtIn from "./mechanisms.ts"
 import type { Mechanism } from "./model.ts"
-import { oauthBearer } from "./oauthBearer.ts"
 import * as scram from "./scram.ts"
-import { xoauth2 } from "./xoauth2.ts"
 
 export const mechanisms: ReadonlyArray<Mechanism> = [
   ...scram.mechanisms,

@@ -133,7 +133,7 @@ const describe = ({ entry, outcome, claim, recipient }: Line): string => {
 const render = (rows: ReadonlyMap<string, number>): string => {
   const cells = [
     ["outcome", "inDoubt", "stored", "lines"],
-    ...[...rows].sort(([a], [b]) => a < b ? -1 : 1).map(([key, count]) => [...key.split("\t"), String(count)])
+    ...[...rows].toSorted(([a], [b]) => a < b ? -1 : 1).map(([key, count]) => [...key.split("\t"), String(count)])
   ]
   const widths = [0, 1, 2, 3].map((column) => Math.max(...cells.map((row) => row[column]?.length ?? 0)))
   return cells.map((row) =>

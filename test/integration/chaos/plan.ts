@@ -116,7 +116,7 @@ export const make = (seed: string, backend: Backend, message: number, attempt: n
   const sender = `${message}.${attempt}@chaos.test`
   const text = textOf(seed, sender, random)
   const wire = wireOf(text)
-  const { breaks, ...wrong } = !isCalm && random.chance(backend.tls ? 0.2 : 0.3)
+  const { breaks, ...wrong } = !isCalm && random.chance(backend.tls ? 0.2 : 0.25)
     ? wrongOf(random, wire, backend.tls)
     : { fault: undefined, timeouts: undefined, within: undefined, breaks: false }
   return {

@@ -54,18 +54,20 @@ export const corpus = {
   "a line of 100 kB": `${head}${"d".repeat(100_000)}\r\nz\r\n`,
   "a line of 100 kB of dots": `${head}${".".repeat(100_000)}\r\n.z\r\n`,
   "a header field of 4096 octets": `X-Long: ${"e".repeat(4088)}\r\nSubject: x\r\n\r\nz\r\n`,
+  "a header field of 120 kB": `X-Long: ${"f".repeat(120_000)}\r\nSubject: x\r\n\r\nz\r\n`,
   "8-bit octets": `${head}${range(0x80, 0xff)}\r\n`,
   "UTF-8 in the body": `${head}${utf8("grüße, 用户, 🦊\u2028\u0085")}\r\n`,
+  "UTF-8 addresses and header fields": utf8("Subject: grüße\r\n\r\nan 用户\r\n"),
   "25 MB": megabytes(25)
 } as const satisfies Readonly<Record<string, string>>
 
 export type Name = keyof typeof corpus
 export const names = Object.keys(corpus) as ReadonlyArray<Name>
 
-/** What a server makes of a message: another one, or a refusal. It has a name, and the server to thank for it. */
+/** What a server makes of a message: another one, or an error. It has a name, and the server to thank for it. */
 export interface Difference {
   readonly name: string
-  readonly stores: ((canonical: string) => string) | { readonly code: number }
+  readonly stores: ((canonical: string) => string) | { readonly tag: "EENVELOPE" | "EMESSAGE"; readonly code?: number }
 }
 
 export type Differences = { readonly [N in Name]?: Difference }

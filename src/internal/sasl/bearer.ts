@@ -1,13 +1,11 @@
 /**
- * XOAUTH2, the bearer-token mechanism of Google and Microsoft.
+ * The bearer-token mechanisms: OAUTHBEARER (RFC 7628), and XOAUTH2 of Google and Microsoft.
  */
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import { escapeText } from "../../SmtpReply.ts"
 import * as model from "./model.ts"
 
-// oxlint-disable-next-line no-control-regex -- ^A delimits the fields; no other control belongs into a name
-const controls = { refused: /[\u0000-\u001f\u007f-\u009f]/, named: "a control character" }
 const notBearer = {
   refused: /[^\u0021-\u007e]/,
   named:
@@ -42,26 +40,51 @@ const refused = (failure: model.OAuth2Failure | undefined): model.Session => ({
   failure
 })
 
-/** A challenge after the token is an error; an empty response lets the server end with its 535. */
-const sent = (token: string): model.Session => ({
+/** A challenge after the token is an error; an answer lets the server end with its 535. */
+const sent = (token: string, answer: string): model.Session => ({
   step: (challenge) =>
-    model.respond(new Uint8Array(0), refused(challenge === undefined ? undefined : parseFailure(challenge, token))),
+    model.respond(
+      model.utf8(answer),
+      refused(challenge === undefined ? undefined : parseFailure(challenge, token))
+    ),
   finish: model.ended.finish
 })
 
-export const xoauth2: model.Mechanism = {
-  name: "XOAUTH2",
+/** One message with the token; `answer` is what an error is answered with. */
+const bearer = (
+  name: string,
+  answer: string,
+  message: (input: model.Start, token: string) => string,
+  more: (input: model.Start) => ReadonlyArray<model.Text>
+): model.Mechanism => ({
+  name,
   kind: "oauth2",
   isPlaintext: true,
   clientFirst: true,
-  start: ({ secret, username }) => {
-    const token = Redacted.value(secret)
+  start: (input) => {
+    const token = Redacted.value(input.secret)
     return model.checked([
-      { field: "credentials.username", text: username, ...controls },
-      { field: "credentials.token", text: token, ...notBearer }
+      { field: "credentials.username", text: input.username, ...model.controls },
+      { field: "credentials.token", text: token, ...notBearer },
+      ...more(input)
     ], () => ({
-      step: () => model.respond(model.utf8(`user=${username}\u0001auth=Bearer ${token}\u0001\u0001`), sent(token)),
+      step: () => model.respond(model.utf8(message(input, token)), sent(token, answer)),
       finish: model.early
     }))
   }
-}
+})
+
+export const oauthBearer = bearer(
+  "OAUTHBEARER",
+  "\u0001",
+  ({ host, port, username }, token) =>
+    `n,a=${model.saslName(username)},\u0001host=${host}\u0001port=${port}\u0001auth=Bearer ${token}\u0001\u0001`,
+  ({ host }) => [{ field: "context.host", text: host, ...model.controls }]
+)
+
+export const xoauth2 = bearer(
+  "XOAUTH2",
+  "",
+  ({ username }, token) => `user=${username}\u0001auth=Bearer ${token}\u0001\u0001`,
+  () => []
+)
