@@ -251,25 +251,29 @@ const assertionLifetime = 3600
  *
  * **Example**
  *
- * ```ts no-run
+ * ```ts
+ * import * as assert from "node:assert"
+ * import { generateKeyPairSync } from "node:crypto"
  * import { Effect, Redacted } from "effect"
- * import { FetchHttpClient } from "effect/http"
- * import { OAuth2, Sasl, SmtpClient } from "effect-smtp"
+ * import { HttpClient, HttpClientResponse } from "effect/http"
+ * import { OAuth2 } from "effect-smtp"
  *
- * export const program = Effect.gen(function*() {
+ * const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 })
+ * const endpoint = HttpClient.make((request) =>
+ *   Effect.succeed(HttpClientResponse.fromWeb(request, Response.json({ access_token: "t-1", expires_in: 3600 })))
+ * )
+ *
+ * const program = Effect.gen(function*() {
  *   const token = yield* OAuth2.serviceAccount({
- *     username: "ann@example.com",
+ *     username: "ann@example.test",
  *     serviceClient: "mailer@project.iam.gserviceaccount.com",
- *     privateKey: Redacted.make("-----BEGIN PRIVATE KEY-----\n…\n-----END PRIVATE KEY-----\n"),
- *     tokenUrl: "https://oauth2.googleapis.com/token",
+ *     privateKey: Redacted.make(privateKey.export({ type: "pkcs8", format: "pem" }).toString()),
+ *     tokenUrl: "https://oauth2.example.test/token",
  *     scope: "https://mail.google.com/"
  *   })
- *   return yield* SmtpClient.make({
- *     host: "smtp.gmail.com",
- *     port: 587,
- *     auth: Sasl.oauth2({ username: "ann@example.com", token })
- *   })
- * }).pipe(Effect.provide(FetchHttpClient.layer))
+ *   assert.strictEqual(Redacted.value(yield* token), "t-1")
+ * })
+ * await Effect.runPromise(Effect.scoped(program).pipe(Effect.provideService(HttpClient.HttpClient, endpoint)))
  * ```
  *
  * @category constructors

@@ -5,7 +5,7 @@
  */
 import { execFileSync } from "node:child_process"
 import { existsSync, rmSync, writeFileSync } from "node:fs"
-import { isRoot, missing, missingPackages, serverNames } from "./requirements.ts"
+import { isRoot, missing, missingNetworkPackages, missingPackages, serverNames } from "./requirements.ts"
 
 const policy = "/usr/sbin/policy-rc.d"
 
@@ -45,7 +45,7 @@ const reason = (error: unknown): string =>
   error instanceof Error && "stderr" in error ? `${error.message}\n${String(error.stderr)}` : String(error)
 
 const install = (): void => {
-  const packages = [...new Set(serverNames.flatMap(missingPackages))]
+  const packages = [...new Set([...serverNames.flatMap(missingPackages), ...missingNetworkPackages()])]
   if (packages.length === 0) return
   if (!isRoot || !existsSync("/usr/bin/apt-get")) {
     return say(`not installed, since this is not root on a machine with apt: ${packages.join(", ")}`)

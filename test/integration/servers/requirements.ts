@@ -49,10 +49,16 @@ export const isRoot = process.getuid?.() === 0
 const isThere = (file: string): boolean =>
   file.startsWith("/") ? existsSync(file) : searchPath.some((folder) => existsSync(join(folder, file)))
 
-/** The Debian packages that a server lacks. */
-export const missingPackages = (name: ServerName): ReadonlyArray<string> => [
-  ...new Set(requirements[name].files.filter(({ file }) => !isThere(file)).map((one) => one.debianPackage))
+const packagesOf = (files: ReadonlyArray<Requirement>): ReadonlyArray<string> => [
+  ...new Set(files.filter(({ file }) => !isThere(file)).map((one) => one.debianPackage))
 ]
+
+/** The Debian packages that a server lacks. */
+export const missingPackages = (name: ServerName): ReadonlyArray<string> => packagesOf(requirements[name].files)
+
+/** The Debian packages that the tests of slow and broken networks lack. */
+export const missingNetworkPackages = (): ReadonlyArray<string> =>
+  packagesOf([{ file: "ip", debianPackage: "iproute2" }, { file: "iptables", debianPackage: "iptables" }])
 
 /** What keeps a server from running here, in words; undefined when it can. */
 export const missing = (name: ServerName): string | undefined => {
