@@ -8,6 +8,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Base64 from "effect/encoding/Base64"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as keys from "./internal/keys.ts"
@@ -43,8 +44,10 @@ interface Exchange {
 const failed = (command: string, detail: string, more: Partial<SmtpError.EAUTH> = {}): SmtpError.EAUTH =>
   new SmtpError.EAUTH({ ...more, command, message: `${command}: ${detail}` })
 
-const local = (detail: string, field = "options.auth", attempted = false): SmtpError.EAUTH =>
-  new SmtpError.EAUTH({ command: "API", message: detail, attempted, field })
+const local = (detail: string, field = "options.auth", tried: ReadonlyArray<string> = []): SmtpError.EAUTH => {
+  const attempted = tried.length > 0
+  return new SmtpError.EAUTH({ command: "API", message: detail, attempted, field, ...(attempted ? { tried } : {}) })
+}
 
 /** The secret; a provider is not asked when the connection is lost, and not waited for once it is. */
 const resolveSecret = (
@@ -183,33 +186,41 @@ const converse = Effect.fnUntraced(function*(
   return { reply: withoutEcho(reply, exchange.secret, sent), state }
 })
 
-/** One mechanism: undefined = logged in, a reply = the server refused the mechanism itself. */
-const attempt = Effect.fnUntraced(function*(
-  exchange: Exchange,
-  credentials: Sasl.Credentials,
-  context: Sasl.StartContext
-) {
-  const { command, mechanism, tried } = exchange
-  const hasSpoken = tried.length > 1
-  const started = Sasl.start(mechanism, credentials, exchange.secret, context)
-  if (Result.isFailure(started)) return yield* local(started.failure.detail, started.failure.field, hasSpoken)
-  let state = started.success
+/** What opens an exchange. */
+interface Opening {
+  readonly first: AuthCommand
+  readonly state: Sasl.Session
+}
+
+/** What a mechanism says first; nothing was said when it fails. */
+const prepare = Effect.fnUntraced(function*(
+  { command, mechanism }: Exchange,
+  started: Sasl.Session
+): Effect.fn.Return<Opening, Sasl.SaslError> {
+  let state = started
   let first: AuthCommand = { _tag: "Auth", mechanism: mechanism.name }
   if (mechanism.clientFirst) {
-    const step = yield* settle(state.step(undefined))
-    if (Result.isFailure(step)) return yield* local(step.failure.detail, step.failure.field, hasSpoken)
-    if (step.success._tag === "Respond") {
-      first = { ...first, initialResponse: step.success.response }
-      state = step.success.next
+    const step = yield* Effect.fromResult(yield* settle(state.step(undefined)))
+    if (step._tag === "Respond") {
+      first = { ...first, initialResponse: step.response }
+      state = step.next
     }
   }
   if (isTooLong(first)) {
     first = { _tag: "Auth", mechanism: mechanism.name }
-    state = deferred(started.success)
+    state = deferred(started)
   }
   const fault = faultOf(first)
-  if (fault !== undefined) return yield* local(`${command}: ${fault.detail}`, fault.field, hasSpoken)
-  const end = yield* converse(exchange, first, state)
+  if (fault !== undefined) return yield* Effect.fail({ ...fault, detail: `${command}: ${fault.detail}` })
+  return { first, state }
+})
+
+/** One mechanism: undefined = logged in, a reply = the server refused the mechanism itself. */
+const attempt = Effect.fnUntraced(function*(exchange: Exchange, { first, state }: Opening) {
+  const { command, session: { wire }, tried } = exchange
+  // Whoever leaves between a challenge and its response leaves a server that takes the next command for one.
+  const released = Effect.sync(() => wire.fail({ _tag: "Released" }))
+  const end = yield* Effect.onInterrupt(converse(exchange, first, state), () => released)
   if (end.reply.code !== 235) {
     if (mechanismRefusals.includes(end.reply.code)) return end.reply
     return yield* refusal(exchange, end.reply, end.state.failure)
@@ -217,9 +228,25 @@ const attempt = Effect.fnUntraced(function*(
   const believed = end.state.finish()
   if (Result.isSuccess(believed)) return undefined
   // The server claims success that it did not prove: nothing more goes to it.
-  exchange.session.wire.fail({ _tag: "Released" })
+  yield* released
   return yield* failed(command, believed.failure.detail, { tried })
 })
+
+/** The mechanisms to try on this connection, in order. */
+const select = (session: Session, credentials: Sasl.Credentials, options: Resolved, canBind: boolean) =>
+  Effect.mapError(
+    Effect.fromResult(Sasl.select({
+      offered: session.capabilities.auth,
+      credentials,
+      mechanisms: options.mechanisms,
+      minimumMechanism: options.minimumMechanism,
+      secure: session.trusted,
+      allowInsecureAuth: options.allowInsecureAuth,
+      canBind,
+      channelBinding: options.channelBinding
+    })),
+    ({ detail }) => local(detail)
+  )
 
 /** One login with one secret. */
 const loginOnce = Effect.fnUntraced(function*(
@@ -227,30 +254,32 @@ const loginOnce = Effect.fnUntraced(function*(
   credentials: Sasl.Credentials,
   options: Resolved
 ): Effect.fn.Return<void, SmtpError.LoginError> {
-  const selected = Sasl.select({
-    offered: session.capabilities.auth,
-    credentials,
-    mechanisms: options.mechanisms,
-    minimumMechanism: options.minimumMechanism,
-    secure: session.trusted,
-    allowInsecureAuth: options.allowInsecureAuth
-  })
-  if (Result.isFailure(selected)) return yield* local(selected.failure.detail)
+  const [channelBinding] = Option.getOrUndefined(session.security)?.channelBindings ?? []
+  const selected = yield* select(session, credentials, options, channelBinding !== undefined)
   const secret = yield* resolveSecret(credentials, session.wire)
-  const context = {
-    host: options.endpoint.host,
-    port: options.endpoint.port,
-    nonce: yield* keys.nonce,
-    offered: session.capabilities.auth
-  }
+  const { host, port } = options.endpoint
+  const offered = session.capabilities.auth
   const tried: Array<string> = []
   let reply: SmtpReply.SmtpReply | undefined
-  for (const mechanism of selected.success) {
+  let unfit: Sasl.SaslError | undefined
+  for (const mechanism of selected) {
+    const command = `AUTH ${mechanism.name}`
+    const exchange = { session, mechanism, command, tried: [...tried, mechanism.name], secret }
+    const context = { host, port, nonce: yield* keys.nonce, offered, channelBinding }
+    const started = Sasl.start(mechanism, credentials, secret, context)
+    if (Result.isFailure(started)) {
+      unfit ??= started.failure
+      continue
+    }
+    const opening = yield* Effect.mapError(
+      prepare(exchange, started.success),
+      ({ detail, field }) => local(detail, field, tried)
+    )
     tried.push(mechanism.name)
-    const exchange = { session, mechanism, command: `AUTH ${mechanism.name}`, tried: [...tried], secret }
-    reply = yield* attempt(exchange, credentials, context)
+    reply = yield* attempt(exchange, opening)
     if (reply === undefined) return
   }
+  if (unfit !== undefined) return yield* local(unfit.detail, unfit.field, tried)
   return yield* failed("AUTH", `the server refused every mechanism it offered: ${SmtpReply.render(reply!)}`, {
     reply,
     tried
@@ -286,7 +315,8 @@ const loginAgain = Effect.fnUntraced(function*(
  *
  * **Details**
  *
- * The secret is asked for once per login. A refused mechanism (504, 534, 538) is followed by the next one; refused
+ * The secret is asked for once per login. A refused mechanism (504, 534, 538) is followed by the next one, and so is one
+ * that cannot carry the credentials, such as SCRAM a password that SASLprep prohibits; it says nothing. Refused
  * credentials are not tried again, but for an OAuth2 token that is an Effect: its provider learns of the refusal
  * (`Sasl.RefusedToken`), is asked once more, and a token that differs is tried once. After an `EAUTH` that the server
  * answered with 4yz or 5yz the connection is usable.

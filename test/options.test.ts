@@ -56,6 +56,7 @@ describe("the defaults", () => {
       auth: undefined,
       mechanisms: undefined,
       minimumMechanism: undefined,
+      channelBinding: "preferred",
       allowInsecureAuth: false,
       transcript: "off"
     })
@@ -77,6 +78,7 @@ describe("the defaults", () => {
       auth: undefined,
       mechanisms: undefined,
       minimumMechanism: undefined,
+      channelBinding: "preferred",
       allowInsecureAuth: undefined,
       transcript: undefined
     }
@@ -135,6 +137,7 @@ describe("what is given", () => {
       auth,
       mechanisms: ["PLAIN", "LOGIN"],
       minimumMechanism: "PLAIN",
+      channelBinding: "required",
       allowInsecureAuth: true,
       transcript: "full"
     }
@@ -151,6 +154,7 @@ describe("what is given", () => {
       auth,
       mechanisms: ["PLAIN", "LOGIN"],
       minimumMechanism: "PLAIN",
+      channelBinding: "required",
       allowInsecureAuth: true,
       transcript: "full"
     })
@@ -231,6 +235,7 @@ describe("values of another shape", () => {
     port: [[...not(25), "25", -1, 65_536, 25.5, NaN, Infinity, 25n], "expected a whole number from 1 to 65535"],
     tls: [[...odd, "STARTTLS", "ssl"], `expected one of "implicit", "starttls", "opportunistic", "off"`],
     family: [[...odd, 5, "4"], "expected one of 4, 6"],
+    channelBinding: [[...odd, "none"], `expected one of "preferred", "required"`],
     protocol: [[...odd, "esmtp"], `expected one of "smtp", "lmtp"`],
     allowInsecureAuth: [[...not(true), "true", 1], "expected one of true, false"],
     transcript: [[...odd, "all"], `expected one of "off", "commands", "full"`],

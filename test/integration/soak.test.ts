@@ -55,6 +55,6 @@ describeServer("Dovecot", () => {
     Effect.gen(function*() {
       const server = yield* Dovecot.Dovecot
       const place = { name: "lmtp", host: server.host, port: server.ports.lmtp, protocol: "lmtp" } as const
-      yield* check("Dovecot, lmtp", [makeDovecot(server, place)], 0.5)
+      yield* check("Dovecot, lmtp", [makeDovecot(server, place)], 0.2)
     }).pipe(Effect.provide(Dovecot.layer)), limit)
 })

@@ -66,11 +66,10 @@ const makeMailbox = () => {
   return (tag: string) => `alice+${tag}-${++count}@mx.test`
 }
 
-const passwords = ({ accounts }: Pick<Server<string>, "accounts">): ReadonlyArray<Login> =>
-  accounts.flatMap(({ password, username }) => [
-    { credentials: passwordOf(username, password) },
-    { credentials: passwordOf(`${username}@mx.test`, password) }
-  ])
+const passwords = ({ accounts }: Pick<Server<string>, "accounts">): ReadonlyArray<Login> => [
+  { credentials: passwordOf("alice@mx.test", "secret") },
+  ...accounts.map(({ password, username }) => ({ credentials: passwordOf(username, password) }))
+]
 
 const common = (server: Kept & Pick<Server<string>, "accounts" | "describe">) => ({
   version: `${server.describe.name} ${server.describe.version}`,
@@ -240,17 +239,17 @@ const sink = (
         protocol,
         allowInsecureAuth: true
       })
-      const all: Lacks = { lacks: "accepts every recipient" }
+      const accepts = (address: string): Lacks => ({ lacks: "accepts every recipient", address })
       return {
         ...common(server),
         stored: port === "dump" || port === "lmtpDump" ? storeOf(server) : { lacks: "keeps nothing" },
         profile: { ...sinkProfile(protocol), ...profile },
         recipients: {
-          refused: all,
-          deferred: all,
-          closing: all,
-          atData: all,
-          afterData: { lacks: "accepts every message" },
+          refused: accepts(fates.reject),
+          deferred: accepts(fates.defer),
+          closing: accepts(fates.disc421),
+          atData: accepts(fates.notNow),
+          afterData: accepts(fates.bigData),
           ...recipients(door)
         },
         doors: {
@@ -328,7 +327,7 @@ const npm = (
         profile: { ...npmProfile(protocol), ...profile },
         recipients: {
           ...postfixRecipients,
-          atData: { lacks: "refuses earlier or later" },
+          atData: { lacks: "refuses earlier or later", address: fates.notNow },
           afterData: { address: fates.bigData, code: 552, forAll: true }
         },
         doors: {
@@ -422,7 +421,7 @@ const dovecot = (protocol: "smtp" | "lmtp", port: Dovecot.Port, implicit: Doveco
         profile: protocol === "lmtp" ? dovecotLmtp : dovecotSubmission,
         recipients: protocol === "lmtp"
           ? dovecotRecipients
-          : { ...postfixRecipients, atData: { lacks: "refuses earlier or later" } },
+          : { ...postfixRecipients, atData: { lacks: "refuses earlier or later", address: fates.notNow } },
         doors: {
           main,
           implicit: { ...door(implicit), tls: "implicit" },

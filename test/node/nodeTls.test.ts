@@ -59,8 +59,10 @@ describe("a handshake that succeeds", () => {
           validFrom: certificate.validFrom,
           validTo: certificate.validTo,
           raw: certificate.raw
-        }
+        },
+        channelBindings: info.channelBindings
       })
+      assert.deepStrictEqual(info.channelBindings?.map(({ type }) => type), ["tls-exporter", "tls-server-end-point"])
       assert.match(info.cipher, /^TLS_/)
       const recorder = record(duplex)
       duplex.write([bytes("EHLO "), bytes("x\r\n")])

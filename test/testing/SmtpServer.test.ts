@@ -98,7 +98,7 @@ describe("the default server", () => {
         const client = yield* greeted
         assert.strictEqual(yield* client.say("AUTH PLAIN AGFubgBzM2NyZXQ="), "538 5.7.11 STARTTLS first")
         assert.strictEqual(yield* client.say("STARTTLS"), "220 2.0.0 go ahead")
-        assert.deepStrictEqual(yield* client.duplex.upgrade(tls), {
+        assert.deepInclude(yield* client.duplex.upgrade(tls), {
           protocol: "in-memory",
           cipher: "none",
           authorized: true,

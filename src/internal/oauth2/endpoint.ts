@@ -89,7 +89,7 @@ const withoutSecrets = ({ parameters }: Grant, said: string): string => {
     Redacted.isRedacted(value) ? [Redacted.value(value)] : []
   )
   return secrets
-    .flatMap((secret) => [secret, new URLSearchParams([["", secret]]).toString().slice(1), encodeURIComponent(secret)])
+    .flatMap((secret) => [secret, new URLSearchParams([["", secret]]).toString().slice(1)])
     .reduce((text, secret) => text.replaceAll(secret, "***"), said)
 }
 

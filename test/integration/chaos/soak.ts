@@ -24,7 +24,7 @@ const flags = [
   "--expose-gc",
   "--no-opt",
   "--no-maglev",
-  "--no-sparkplug",
+  "--always-sparkplug",
   "--no-flush-bytecode",
   "--no-lazy-feedback-allocation"
 ]

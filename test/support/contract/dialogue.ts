@@ -136,7 +136,8 @@ const closing = check(
       const special = subject.recipients.closing
       const connection = yield* ready(subject, doesLack(special) ? {} : special.door)
       if (doesLack(special)) {
-        yield* connection.send({ from: sender, to: subject.mailbox("closing") }, plain("closing"))
+        const to = special.address ?? subject.mailbox("closing")
+        yield* connection.send({ from: sender, to }, plain("closing"))
         return instead(special.lacks)
       }
       const send = connection.send({ from: sender, to: special.address }, plain("closing"))

@@ -105,11 +105,11 @@ const bareProfile: Profile = {
 }
 
 const nobodyRefused: Service["recipients"] = {
-  refused: { lacks: "accepts every recipient" },
-  deferred: { lacks: "accepts every recipient" },
-  closing: { lacks: "accepts every recipient" },
-  atData: { lacks: "accepts every recipient" },
-  afterData: { lacks: "accepts every message" }
+  refused: { lacks: "accepts every recipient", address: special("refused").address },
+  deferred: { lacks: "accepts every recipient", address: special("deferred").address },
+  closing: { lacks: "accepts every recipient", address: special("closing").address },
+  atData: { lacks: "accepts every recipient", address: special("atData").address },
+  afterData: { lacks: "accepts every message", address: special("afterData").address }
 }
 
 const bareScript: SmtpServer.Script = {

@@ -47,7 +47,7 @@ const sendsAs = (
       assert.strictEqual(result.reply.code, 250)
       assert.strictEqual(result.response, result.reply.text)
       yield* holds(subject, to, expected)
-      return shown
+      return doesLack(subject.stored) ? instead(`sent; ${subject.stored.lacks}`) : shown
     }))
 
 const bodies = [
@@ -84,7 +84,7 @@ const fate = (
       const special = subject.recipients[kind]
       if (!doesLack(special)) return yield* run(subject, special, yield* ready(subject, special.door))
       const connection = yield* ready(subject)
-      const to = subject.mailbox(kind)
+      const to = special.address ?? subject.mailbox(kind)
       const result = yield* connection.send({ from: sender, to }, plain(kind))
       assert.deepStrictEqual(result.accepted, [to])
       return instead(special.lacks)

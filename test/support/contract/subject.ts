@@ -17,6 +17,8 @@ export type Options = SmtpConnection.Options
 /** A behaviour that a server cannot show. The suite checks that this is true; the table says why. */
 export interface Lacks {
   readonly lacks: string
+  /** The address that shows it: one that other servers treat in that way. Default: a mailbox. */
+  readonly address?: string | undefined
 }
 export type Or<A> = A | Lacks
 
