@@ -48,7 +48,12 @@ export interface Target extends Endpoint {
  * **Details**
  *
  * Verification of chain and name is on unless `rejectUnauthorized` is false; a connection that is not verified reports
- * `authorized: false` and gets no credentials. TLS below 1.2 cannot be asked for.
+ * `authorized: false` and gets no credentials. TLS below 1.2 cannot be asked for. Names and IP addresses are looked for in
+ * the subject alternative names alone (RFC 9525): a certificate with nothing but a CN is for nobody.
+ *
+ * With `pins`, a server that matches none is `ETLS`, whoever signed its certificate; one that matches is verified although
+ * its authority is private. A pin of the server's own key or certificate is its identity, and neither name nor validity
+ * count beside it. With the pin of an authority, the name, the signatures up to it and the validity still have to be right.
  *
  * @category models
  * @since 0.1.0
@@ -68,8 +73,14 @@ export interface TlsOptions {
   readonly maxVersion?: "TLSv1.2" | "TLSv1.3" | undefined
   /** OpenSSL cipher list. */
   readonly ciphers?: string | undefined
-  /** False: go on although chain or name do not verify. Default true. */
+  /** False: go on although chain or name do not verify. Default true. It does not weaken `pins`. */
   readonly rejectUnauthorized?: boolean | undefined
+  /**
+   * The server has to show one of these: `sha256/BASE64`, the SHA-256 of a public key (its SPKI, as in RFC 7469 §2.4), or
+   * `cert-sha256/HEX`, of a whole certificate in DER (colons allowed). Either of the server's own certificate, or of an
+   * authority above it.
+   */
+  readonly pins?: ReadonlyArray<string> | undefined
 }
 
 /**
@@ -81,7 +92,7 @@ export interface TlsOptions {
 export interface TlsUpgrade {
   /** The name or IP address that the certificate has to hold; sent as SNI unless it is an IP literal. */
   readonly servername: string
-  /** Whether a chain or name that does not verify ends the handshake. */
+  /** Whether a chain or name that does not verify ends the handshake; one without the pins asked for always does. */
   readonly verify: boolean
   readonly options: TlsOptions
 }
@@ -115,13 +126,20 @@ export interface PeerCertificate {
 export interface TlsInfo {
   /** "TLSv1.3", …; "in-memory" on the fake server. */
   readonly protocol: string
+  /** The IANA name, e.g. "TLS_AES_256_GCM_SHA384". */
   readonly cipher: string
-  /** Whether chain and name verified. */
+  /** Whether a session of an earlier connection was resumed: what follows is of its full handshake then. */
+  readonly resumed: boolean
+  /** Whether chain and name verified, or a pin matched. */
   readonly authorized: boolean
   /** OpenSSL's or Node's code for why not. */
   readonly authorizationError?: string | undefined
   /** The name or address that was expected. */
   readonly servername: string
+  /** Who the server is, when verified: the name in its certificate that is the expected one, or its own pin. */
+  readonly identity?: string | undefined
+  /** The pin that matched. */
+  readonly pin?: string | undefined
   readonly peerCertificate?: PeerCertificate | undefined
   /** What a login can be bound to (RFC 5929, RFC 9266); the first is used. Absent or empty: nothing. */
   readonly channelBindings?: ReadonlyArray<ChannelBinding> | undefined

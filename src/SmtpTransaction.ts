@@ -317,7 +317,8 @@ const deliver = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
   const count = dialogue.protocol === "lmtp" ? known.filter(({ error }) => error === undefined).length : 1
   const plain = run as unknown as Run<never, never>
   const end = yield* finish(plain, last, count)
-  dialogue.needsReset = false
+  // RFC 5321 §4.1.1.4 ends a transaction with the final reply, whatever it is; Postfix keeps one that it refused.
+  dialogue.needsReset = !end.replies.some(isPositive)
   const isWhole = end.error === undefined && end.replies.every(isFinal)
   run.isSettled = isWhole && wire.failure === undefined
   if (end.error !== undefined && end.replies.length === 0) return yield* Effect.fail(end.error)

@@ -1,14 +1,16 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Redacted, Result, Schema } from "effect"
 import { Base64, Hex } from "effect/encoding"
-import { createHmac } from "node:crypto"
+import { createHash, createHmac } from "node:crypto"
 import { inspect } from "node:util"
 import * as hash from "../src/internal/hash.ts"
+import { digestsOf } from "../src/internal/sasl/digestMd5.ts"
 import * as saslServer from "../src/internal/saslServer.ts"
 import * as Sasl from "../src/Sasl.ts"
 import { EOAUTH2 } from "../src/SmtpError.ts"
 
-const context: Sasl.StartContext = { host: "mx.test", port: 587, nonce: "0123456789abcdef01234567" }
+const channelBinding = { type: "tls-exporter", data: new Uint8Array(32) } as const
+const context: Sasl.StartContext = { host: "mx.test", port: 587, nonce: "0123456789abcdef01234567", channelBinding }
 const utf8 = (text: string) => new TextEncoder().encode(text)
 const text = (octets: Uint8Array) => new TextDecoder("utf-8", { ignoreBOM: true }).decode(octets)
 const empty = new Uint8Array(0)
@@ -215,6 +217,155 @@ describe("XOAUTH2", () => {
   })
 })
 
+describe("OAUTHBEARER", () => {
+  const token = "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="
+  const fields = { username: "user@example.com", secret: Redacted.make(token), host: "server.example.com" }
+  const say = (more: Partial<Sasl.Start>) =>
+    respond(Result.getOrThrow(begin("OAUTHBEARER", { ...fields, ...more })).step(undefined))
+
+  it("says the examples of RFC 7628 section 4", () => {
+    const { next, text: said, value } = say({ port: 143 })
+    assert.strictEqual(
+      said,
+      `n,a=user@example.com,\u0001host=server.example.com\u0001port=143\u0001auth=Bearer ${token}\u0001\u0001`
+    )
+    assert.strictEqual(
+      base64(value),
+      "bixhPXVzZXJAZXhhbXBsZS5jb20sAWhvc3Q9c2VydmVyLmV4YW1wbGUuY29tAXBvcnQ9MTQzAWF1dGg9QmVhcmVyIHZGOWRmdDRxbVRjMk52YjNSbGNrQmhiSFJoZG1semRHRXVZMjl0Q2c9PQEB"
+    )
+    assert.isTrue(Result.isSuccess(next.finish()))
+    const { next: refused, text: answer, value: sent } = respond(next.step(Result.getOrThrow(Sasl.decodeChallenge(
+      "eyJzdGF0dXMiOiJpbnZhbGlkX3Rva2VuIiwic2NvcGUiOiJleGFtcGxlX3Njb3BlIiwib3BlbmlkLWNvbmZpZ3VyYXRpb24iOiJodHRwczovL2V4YW1wbGUuY29tLy53ZWxsLWtub3duL29wZW5pZC1jb25maWd1cmF0aW9uIn0="
+    ))))
+    assert.deepStrictEqual([answer, base64(sent)], ["\u0001", "AQ=="])
+    assert.deepStrictEqual(refused.failure, {
+      status: "invalid_token",
+      schemes: undefined,
+      scope: "example_scope"
+    })
+    assert.match(failed(refused.finish()).detail, /after it had refused/)
+  })
+
+  it("escapes the name, and refuses a host that would break the message", () => {
+    assert.include(say({ username: "a,b=c" }).text, "n,a=a=2Cb=3Dc,\u0001host=")
+    assert.strictEqual(failed(begin("OAUTHBEARER", { ...fields, host: "a\u0001auth=x" })).field, "context.host")
+  })
+
+  it("bounds what the server says, and repeats no token", () => {
+    const failureOf = (said: string) => respond(say({}).next.step(utf8(said))).next.failure
+    assert.isUndefined(failureOf(`{"status":"400"${" ".repeat(3072)}}`))
+    assert.strictEqual(failureOf(JSON.stringify({ status: token }))?.status, "<redacted>")
+    assert.strictEqual(respond(say({}).next.step(utf8("no JSON"))).text, "\u0001")
+  })
+})
+
+describe("ANONYMOUS", () => {
+  it("says the trace, or nothing", () => {
+    const said = (trace?: string) =>
+      respond(
+        Result.getOrThrow(
+          Sasl.start(mechanism("ANONYMOUS"), Sasl.anonymous({ trace }), undefined, context)
+        ).step(undefined)
+      ).text
+    assert.strictEqual(said("sirhc"), "sirhc")
+    assert.strictEqual(said(), "")
+    assert.strictEqual(said("ä".repeat(255)), "ä".repeat(255))
+    for (const trace of ["x".repeat(256), "a\u0001", "a\r\n"]) {
+      assert.strictEqual(failed(begin("ANONYMOUS", { username: trace })).field, "credentials.trace")
+    }
+    assert.isUndefined(Sasl.secretOf(Sasl.anonymous()))
+  })
+})
+
+describe("DIGEST-MD5", () => {
+  const imap = {
+    username: "chris",
+    realm: "elwood.innosoft.com",
+    password: "secret",
+    nonce: "OA6MG9tEQGm2hh",
+    cnonce: "OA6MHXh6VqTrRk",
+    uri: "imap/elwood.innosoft.com",
+    authorizationId: ""
+  }
+  const acap = { ...imap, nonce: "OA9BSXrbuRhWay", cnonce: "OA9BSuZWMSpW8m", uri: "acap/elwood.innosoft.com" }
+  const credentials = { username: "chris", secret: Redacted.make("secret"), nonce: "OA6MHXh6VqTrRk", host: "mx.test" }
+  const step = (challenge: string | Uint8Array, more: Partial<Sasl.Start> = {}) =>
+    Result.getOrThrow(begin("DIGEST-MD5", { ...credentials, ...more }))
+      .step(typeof challenge === "string" ? utf8(challenge) : challenge)
+  const asked = `realm="elwood.innosoft.com",nonce="OA6MG9tEQGm2hh",qop="auth",algorithm=md5-sess,charset=utf-8`
+
+  it("gives the digests of RFC 2831 section 4", () => {
+    assert.deepStrictEqual(digestsOf(imap), {
+      response: "d388dad90d4bbd760a152321f2143af7",
+      rspauth: "ea40f60335c427b5527b84dbabcdfffd"
+    })
+    assert.deepStrictEqual(digestsOf(acap), {
+      response: "6084c6db3fede7352c551284490fd0fc",
+      rspauth: "2f0b3d7c3c2e486600ef710726aa2eae"
+    })
+  })
+
+  it("answers, and believes the server once it has proved itself", () => {
+    const { next, text: said } = respond(step(asked))
+    const { response, rspauth } = digestsOf({ ...imap, uri: "smtp/mx.test" })
+    assert.strictEqual(
+      said,
+      `charset=utf-8,username="chris",realm="elwood.innosoft.com",nonce="OA6MG9tEQGm2hh",nc=00000001,` +
+        `cnonce="OA6MHXh6VqTrRk",digest-uri="smtp/mx.test",response=${response},qop=auth`
+    )
+    assert.match(failed(next.finish()).detail, /without its rspauth/)
+    for (const wrong of [`rspauth=${response}`, "rspauth=", "nothing=here", "rspauth"]) {
+      assert.match(failed(next.step(utf8(wrong))).detail, /rspauth is wrong|malformed/)
+    }
+    const last = respond(next.step(utf8(`rspauth=${rspauth}`)))
+    assert.strictEqual(last.text, "")
+    assert.isTrue(Result.isSuccess(last.next.finish()))
+    assert.match(failed(next.step(undefined)).detail, /no second initial response/)
+  })
+
+  it("quotes, names whom to act as, and hashes in ISO 8859-1 what fits into it", () => {
+    const more = { username: `a"\\ü`, secret: Redacted.make("pä"), authorizationId: "boss" }
+    const { text: said } = respond(step(asked, more))
+    assert.include(said, `username="a\\"\\\\ü",`)
+    assert.isTrue(said.endsWith(`,authzid="boss"`))
+    const md5 = (...parts: ReadonlyArray<string | Buffer>) =>
+      parts.reduce((sum, part) => sum.update(part), createHash("md5")).digest()
+    const secret = md5(Buffer.from(`a"\\ü:elwood.innosoft.com:pä`, "latin1"))
+    const a1 = md5(secret, ":OA6MG9tEQGm2hh:OA6MHXh6VqTrRk:boss").toString("hex")
+    const a2 = md5("AUTHENTICATE:smtp/mx.test").toString("hex")
+    const digest = md5(`${a1}:OA6MG9tEQGm2hh:00000001:OA6MHXh6VqTrRk:auth:${a2}`).toString("hex")
+    assert.include(said, `response=${digest}`)
+    assert.notInclude(respond(step(asked, { secret: Redacted.make("p\u20ac") })).text, digest)
+  })
+
+  it("takes a challenge without realm and charset, and with folding and quoted pairs", () => {
+    const { text: said } = respond(step(`, nonce = "a\\"b" ,, algorithm=MD5-sess , qop="auth-int, auth",`))
+    assert.isTrue(said.startsWith(`username="chris",nonce="a\\"b",nc=`))
+    assert.include(respond(step("nonce=x,algorithm=md5-sess")).text, `nonce="x"`)
+  })
+
+  it("refuses what it cannot answer", () => {
+    const cases: ReadonlyArray<readonly [string | Uint8Array, RegExp, Partial<Sasl.Start>?]> = [
+      ["", /lacks nonce or algorithm/],
+      [`nonce="",algorithm=md5-sess`, /lacks nonce/],
+      [`nonce="a",nonce="b",algorithm=md5-sess`, /lacks nonce/],
+      [`nonce="a"`, /lacks nonce or algorithm/],
+      [`nonce="a",algorithm=md5`, /not md5-sess/],
+      [`nonce="a",algorithm=md5-sess,qop="auth-int"`, /security layer/],
+      [`nonce="a`, /malformed/],
+      [`nonce`, /malformed/],
+      [`nonce="a"b`, /malformed/],
+      [Uint8Array.of(0xff), /malformed/],
+      ["x".repeat(2049), /longer than 2048/],
+      [`nonce="a",algorithm=md5-sess`, /reads no UTF-8/, { username: "ü" }],
+      [`nonce="a",algorithm=md5-sess`, /reads no UTF-8/, { secret: Redacted.make("ü") }],
+      [`nonce="a",algorithm=md5-sess`, /reads no UTF-8/, { authorizationId: "ü" }]
+    ]
+    for (const [challenge, detail, more] of cases) assert.match(failed(step(challenge, more)).detail, detail)
+    assert.isTrue(mechanism("DIGEST-MD5").isObsolete)
+  })
+})
+
 describe("EXTERNAL", () => {
   it("says the identity to act as, or nothing", () => {
     const said = (authorizationId: string | undefined) =>
@@ -255,7 +406,12 @@ describe("fields", () => {
     ["XOAUTH2", { secret: Redacted.make("t\u0001") }, "credentials.token", /bearer/],
     ["XOAUTH2", { secret: Redacted.make("t\n") }, "credentials.token", /line ends/],
     ["XOAUTH2", { secret: Redacted.make("Bearer t") }, "credentials.token", /without "Bearer"/],
-    ["XOAUTH2", { secret: Redacted.make("") }, "credentials.token", /is empty/]
+    ["XOAUTH2", { secret: Redacted.make("") }, "credentials.token", /is empty/],
+    ["OAUTHBEARER", { username: "" }, "credentials.username", /is empty/],
+    ["OAUTHBEARER", { username: "a\u0001host=b" }, "credentials.username", /control/],
+    ["OAUTHBEARER", { secret: Redacted.make("Bearer t") }, "credentials.token", /without "Bearer"/],
+    ["DIGEST-MD5", { username: "a\0" }, "credentials.username", /NUL/],
+    ["DIGEST-MD5", { secret: Redacted.make("") }, "credentials.password", /is empty/]
   ]
 
   it("are refused with their name and a way to mend them", () => {
@@ -270,7 +426,7 @@ describe("fields", () => {
 
   it("that are no strings at run time are refused", () => {
     for (const odd of [7, null, { toString: () => "tim" }]) {
-      for (const name of ["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2"]) {
+      for (const name of ["SCRAM-SHA-256", "PLAIN", "LOGIN", "CRAM-MD5", "DIGEST-MD5", "OAUTHBEARER", "XOAUTH2"]) {
         assert.match(failed(begin(name, { username: odd as unknown as string })).detail, /not a string/)
       }
     }
@@ -286,7 +442,7 @@ describe("fields", () => {
   ])
   const join = (field: typeof Field.Type) => field.join("")
 
-  for (const name of ["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", "EXTERNAL"]) {
+  for (const name of ["PLAIN", "LOGIN", "CRAM-MD5", "DIGEST-MD5", "OAUTHBEARER", "XOAUTH2", "EXTERNAL"]) {
     it.effect.prop(
       `${name}: a server reads back exactly the fields, or nothing is sent`,
       [Field, Field, Field],
@@ -482,7 +638,9 @@ describe("select", () => {
       Sasl.select({ offered: [], credentials: password, secure: true, allowInsecureAuth: false, ...options }),
       (found) => found.map(({ name }) => name)
     )
-  const all = ["XOAUTH2", "CRAM-MD5", "EXTERNAL", "LOGIN", "X-OWN", "PLAIN", "GSSAPI"]
+  const all = ["XOAUTH2", "CRAM-MD5", "DIGEST-MD5", "EXTERNAL", "LOGIN", "X-OWN", "PLAIN", "GSSAPI", "ANONYMOUS"]
+  const scram = ["SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+  const plus = ["SCRAM-SHA-512-PLUS", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS"]
 
   const table: ReadonlyArray<readonly [string, Partial<Sasl.SelectOptions>, ReadonlyArray<string>]> = [
     ["strongest first", { offered: all }, ["PLAIN", "LOGIN", "CRAM-MD5"]],
@@ -506,6 +664,47 @@ describe("select", () => {
       minimumMechanism: "SCRAM-SHA-256"
     }, ["XOAUTH2"]],
     ["a certificate", { offered: all, credentials: Sasl.external() }, ["EXTERNAL"]],
+    ["OAUTHBEARER before XOAUTH2", { offered: [...all, "OAUTHBEARER"], credentials: oauth2 }, [
+      "OAUTHBEARER",
+      "XOAUTH2"
+    ]],
+    ["the token mechanisms in the order of the list", {
+      offered: [...all, "OAUTHBEARER"],
+      credentials: oauth2,
+      mechanisms: ["XOAUTH2", "OAUTHBEARER"]
+    }, ["XOAUTH2", "OAUTHBEARER"]],
+    ["SCRAM before PLAIN", { offered: [...all, ...scram], canBind: true }, [
+      "SCRAM-SHA-512",
+      "SCRAM-SHA-256",
+      "SCRAM-SHA-1",
+      "PLAIN",
+      "LOGIN",
+      "CRAM-MD5"
+    ]],
+    ["SCRAM-PLUS before SCRAM, whatever the hash", { offered: ["SCRAM-SHA-512", "SCRAM-SHA-1-PLUS"], canBind: true }, [
+      "SCRAM-SHA-1-PLUS",
+      "SCRAM-SHA-512"
+    ]],
+    ["no SCRAM-PLUS where there is nothing to bind to", { offered: [...plus, "SCRAM-SHA-1"] }, ["SCRAM-SHA-1"]],
+    ["SCRAM-PLUS alone where it is required", {
+      offered: [...all, ...scram, ...plus],
+      canBind: true,
+      channelBinding: "required"
+    }, plus],
+    ["the same as ever where it is preferred", { offered: ["PLAIN"], channelBinding: "preferred" }, ["PLAIN"]],
+    ["one of the user's own that binds where that is required", {
+      offered: all,
+      credentials: Sasl.custom({ mechanism: { ...own, bindsChannel: true } }),
+      canBind: true,
+      channelBinding: "required"
+    }, ["X-OWN"]],
+    ["DIGEST-MD5 when it is listed", { offered: all, mechanisms: ["digest-md5", "PLAIN"] }, ["DIGEST-MD5", "PLAIN"]],
+    ["the SCRAM of the minimum and better", {
+      offered: [...all, ...scram, ...plus],
+      canBind: true,
+      minimumMechanism: "SCRAM-SHA-256"
+    }, [...plus, "SCRAM-SHA-512", "SCRAM-SHA-256"]],
+    ["nobody in particular", { offered: all, credentials: Sasl.anonymous() }, ["ANONYMOUS"]],
     ["one of the user's own", { offered: ["x-own", "PLAIN"], credentials: custom }, ["X-OWN"]],
     ["clear text when asked for", { offered: all, secure: false, allowInsecureAuth: true }, [
       "PLAIN",
@@ -528,12 +727,27 @@ describe("select", () => {
   it("says what was offered and what was possible when nothing is common", () => {
     assert.strictEqual(
       failed(select({ offered: ["GSSAPI", "NTLM"] })).detail,
-      "no common authentication mechanism: the server offers GSSAPI, NTLM; these credentials can use PLAIN, LOGIN, CRAM-MD5"
+      "no common authentication mechanism: the server offers GSSAPI, NTLM; these credentials can use SCRAM-SHA-512, SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, LOGIN, CRAM-MD5"
     )
     const detail = failed(select({ offered: [], mechanisms: ["GSSAPI"], minimumMechanism: "plain" })).detail
     assert.include(detail, "the server offers none; ")
     assert.include(detail, "mechanisms allows GSSAPI; minimumMechanism is plain")
     assert.include(failed(select({ offered: all, mechanisms: [] })).detail, "mechanisms allows none")
+  })
+
+  it("gives nothing where a channel binding is required and cannot be had", () => {
+    const required = { channelBinding: "required", offered: [...all, ...scram, ...plus] } as const
+    assert.include(failed(select(required)).detail, `channelBinding: "required" needs TLS`)
+    const lacking = failed(select({ ...required, canBind: true, offered: [...all, ...scram] })).detail
+    assert.include(
+      lacking,
+      "these credentials can use SCRAM-SHA-512-PLUS, SCRAM-SHA-256-PLUS, SCRAM-SHA-1-PLUS; channel"
+    )
+    assert.isTrue(lacking.endsWith(`channelBinding is "required"`))
+    for (const credentials of [oauth2, Sasl.external(), Sasl.anonymous(), custom]) {
+      const { detail } = failed(select({ ...required, canBind: true, credentials }))
+      assert.include(detail, "these credentials can use none")
+    }
   })
 
   it("falls below no minimum", () => {
@@ -571,6 +785,15 @@ describe("the server's side", () => {
   }
   const md5 = saslServer.cramMd5("pw", "<1@fake.test>")
   const error = `? ${saslServer.oauth2Failure}`
+  const gs2 = (token: string) => `n,a=tim,\u0001host=mx.test\u0001port=25\u0001auth=Bearer ${token}\u0001\u0001`
+  const nonce = Base64.encode("<1@fake.test>")
+  const asked = `? realm="fake.test",nonce="${nonce}",qop="auth",charset=utf-8,algorithm=md5-sess`
+  const digests = (password: string) =>
+    digestsOf({ username: "tim", realm: "fake.test", password, nonce, cnonce: "c", uri: "smtp/x", authorizationId: "" })
+  const digest = (password: string) =>
+    `username="tim",realm="fake.test",nonce="${nonce}",cnonce="c",nc=00000001,qop=auth,digest-uri="smtp/x",` +
+    `response=${digests(password).response}`
+  const { rspauth } = digests("pw")
 
   it("judges each mechanism", () => {
     const table: ReadonlyArray<readonly [string, ReadonlyArray<string | undefined>, ReadonlyArray<string>]> = [
@@ -597,6 +820,19 @@ describe("the server's side", () => {
       ["EXTERNAL", ["tim"], ["+ tim"]],
       ["EXTERNAL", ["zed"], ["-"]],
       ["EXTERNAL", ["a\0"], ["-"]],
+      ["OAUTHBEARER", [undefined, gs2("pw")], ["? ", "+ tim"]],
+      ["OAUTHBEARER", ["n,a=t=69m,\u0001auth=Bearer pw\u0001\u0001"], ["-"]],
+      ["OAUTHBEARER", [gs2("no"), "\u0001"], [error, "-"]],
+      ["OAUTHBEARER", [gs2("no"), ""], [error, "-"]],
+      ["OAUTHBEARER", [gs2("")], ["-"]],
+      ["OAUTHBEARER", [bearerMessage("pw")], ["-"]],
+      ["OAUTHBEARER", ["n,a=tim,\u0001host=x\u0001\u0001"], ["-"]],
+      ["ANONYMOUS", [undefined, "who"], ["? ", "+ anonymous"]],
+      ["DIGEST-MD5", [undefined, ""], [asked, "-"]],
+      ["DIGEST-MD5", [undefined, `nonce="${nonce}",realm="fake.test",qop=auth,digest-uri="imap/x"`], [asked, "-"]],
+      ["DIGEST-MD5", [undefined, digest("no")], [asked, "-"]],
+      ["DIGEST-MD5", [undefined, digest("pw"), "x"], [asked, `? rspauth=${rspauth}`, "-"]],
+      ["DIGEST-MD5", [undefined, digest("pw"), ""], [asked, `? rspauth=${rspauth}`, "+ tim"]],
       ["GSSAPI", [undefined], ["-"]]
     ]
     for (const [name, responses, expected] of table) {
@@ -611,7 +847,9 @@ describe("the server's side", () => {
     assert.deepStrictEqual(run("CRAM-MD5", [undefined, `z d ${"0".repeat(32)}`], any), ["? <1@fake.test>", "+ z d"])
     assert.deepStrictEqual(run("XOAUTH2", ["user=zed\u0001auth=Bearer x\u0001\u0001"], any), ["+ zed"])
     assert.deepStrictEqual(run("EXTERNAL", ["zed"], any), ["+ zed"])
-    for (const name of ["PLAIN", "LOGIN", "XOAUTH2", "EXTERNAL"]) {
+    assert.match(run("OAUTHBEARER", [gs2("x")], any)[0] ?? "", /^\+ tim$/)
+    assert.deepStrictEqual(run("DIGEST-MD5", [undefined, digest("pw")], any), [asked, "-"])
+    for (const name of ["PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2", "EXTERNAL", "ANONYMOUS"]) {
       assert.strictEqual(saslServer.serverStart(name, serverInput(any)).step(Uint8Array.of(0xff, 0xfe))._tag, "Reject")
     }
     assert.deepStrictEqual(run("CRAM-MD5", [undefined, "zed"], any), ["? <1@fake.test>", "-"])

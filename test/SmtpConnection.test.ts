@@ -535,7 +535,7 @@ describe("a refusal", () => {
     ["mail", "EENVELOPE", "MAIL FROM", false],
     ["rcpt", "EENVELOPE", "RCPT TO", true],
     ["data", "EENVELOPE", "DATA", true],
-    ["message", "EMESSAGE", "DATA", false]
+    ["message", "EMESSAGE", "DATA", true]
   ] as const
   for (const [step, tag, command, needsReset] of steps) {
     for (const code of [451, 554]) {
@@ -591,6 +591,30 @@ describe("a refusal", () => {
           yield* isClosed(connection)
         })))
   }
+
+  it.effect("of a message by a server that keeps the transaction, as Postfix does, does not spoil the next", () => {
+    let isOpen = false
+    const nested = SmtpServer.reply(503, "5.5.1 nested MAIL command")
+    const keeping: SmtpServer.Script = {
+      faults: [SmtpServer.at("message", SmtpServer.answer(554, "5.7.1 no"))],
+      respond: {
+        mail: () => {
+          if (isOpen) return nested
+          isOpen = true
+          return undefined
+        },
+        rset: () => {
+          isOpen = false
+          return undefined
+        }
+      }
+    }
+    return connected(keeping, (connection) =>
+      Effect.gen(function*() {
+        assert.strictEqual((yield* Effect.flip(connection.send(envelope, "hi")))._tag, "EMESSAGE")
+        yield* isUsable(connection)
+      }))
+  })
 
   it.effect("of the message after refused recipients names them all", () =>
     connected(

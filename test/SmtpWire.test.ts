@@ -591,7 +591,13 @@ describe("the end", () => {
 })
 
 const tls: TlsUpgrade = { servername: "mx.test", verify: true, options: {} }
-const info: TlsInfo = { protocol: "TLSv1.3", cipher: "none", authorized: true, servername: "mx.test" }
+const info: TlsInfo = {
+  protocol: "TLSv1.3",
+  cipher: "none",
+  resumed: false,
+  authorized: true,
+  servername: "mx.test"
+}
 
 /** Says STARTTLS and gives what the upgrade ends in; `after` comes before the upgrade is asked for. */
 const startTls = Effect.fnUntraced(function*({ duplex, probe, wire }: Bench, answer: string, ...after: Array<string>) {

@@ -7,6 +7,7 @@ import type { Credentials } from "../Sasl.ts"
 import * as SmtpCommand from "../SmtpCommand.ts"
 import type { Endpoint, TlsOptions } from "../SmtpConnector.ts"
 import * as SmtpError from "../SmtpError.ts"
+import { faultOf } from "./tlsOptions.ts"
 
 /**
  * How a connection is secured.
@@ -200,6 +201,14 @@ const checkName = (name: string | undefined): SmtpError.ECONFIG | undefined => {
     : refuse("name", `${encoded.failure.detail}; give a domain name or an address literal such as [192.0.2.1]`)
 }
 
+const checkTlsOptions = (tlsOptions: TlsOptions | undefined, tls: TlsMode): SmtpError.ECONFIG | undefined => {
+  const fault = tlsOptions && faultOf(tlsOptions)
+  if (fault !== undefined) return refuse(`tlsOptions.${fault.field}`, fault.message)
+  return tlsOptions?.pins === undefined || tls !== "opportunistic"
+    ? undefined
+    : refuse("tlsOptions.pins", `tls: "opportunistic" goes on without TLS; choose tls: "starttls", or remove them`)
+}
+
 const checkContradictions = (o: Options, tls: TlsMode): SmtpError.ECONFIG | undefined => {
   if (o.path !== undefined && (o.host !== undefined || o.port !== undefined)) {
     return refuse("path", "a unix socket has no host and port; leave them out")
@@ -243,7 +252,7 @@ export const resolve = (o: Options): Result.Result<Resolved, SmtpError.ECONFIG> 
   if (!isRecord(o)) return Result.fail(refuse("", "expected an object, e.g. { host: \"mx.example.com\" }"))
   const port = o.port ?? defaultPort(o)
   const tls = o.tls ?? defaultTls(o, port)
-  const wrong = checkShapes(o) ?? checkName(o.name) ?? checkContradictions(o, tls)
+  const wrong = checkShapes(o) ?? checkName(o.name) ?? checkTlsOptions(o.tlsOptions, tls) ?? checkContradictions(o, tls)
   if (wrong !== undefined) return Result.fail(wrong)
   const host = (o.host ?? "localhost").replace(/^\[(.*)\]$/, "$1")
   return Result.map(resolveTimeouts(o.timeouts), (deadlines) => ({

@@ -38,6 +38,7 @@ import { isPublicAddress } from "./ipAddress.ts"
 import * as nodeDuplex from "./nodeDuplex.ts"
 import * as proxyConnector from "./proxyConnector.ts"
 import * as proxyUrl from "./proxyUrl.ts"
+import * as tlsSessions from "./tlsSessions.ts"
 
 export { isPublicAddress }
 
@@ -137,7 +138,7 @@ const resolveWith = (dns: Dns.Dns["Service"], allow: (ip: string) => boolean): C
 const portOf = (address: string | undefined, port: number | undefined): string | undefined =>
   address === undefined ? undefined : `${net.isIPv6(address) ? `[${address}]` : address}:${port}`
 
-const infoOf = (socket: stream.Duplex, secured: boolean, path?: string): nodeDuplex.Info => {
+const infoOf = (socket: stream.Duplex, secured: boolean, path?: string): Omit<nodeDuplex.Info, "sessions"> => {
   const { localAddress, remoteAddress, remotePort } = socket instanceof net.Socket ? socket : {}
   return { secured, localAddress, remoteAddress: path ?? portOf(remoteAddress, remotePort) }
 }
@@ -152,7 +153,13 @@ const dialOptions = (target: Target): net.SocketConnectOpts | undefined => {
 
 const dialled = (target: Target): string => escapeText(target.path ?? `${portOf(target.address, target.port)}`, 255)
 
-const opened = (socket: net.Socket, target: Target, options: net.SocketConnectOpts, hold: (duplex: Duplex) => void) =>
+const opened = (
+  socket: net.Socket,
+  target: Target,
+  options: net.SocketConnectOpts,
+  store: tlsSessions.TlsSessions | undefined,
+  hold: (duplex: Duplex) => void
+) =>
   Effect.callback<Duplex, ESOCKET>((resume) => {
     const fail = (cause?: unknown) =>
       resume(Effect.fail(
@@ -167,7 +174,8 @@ const opened = (socket: net.Socket, target: Target, options: net.SocketConnectOp
     const onConnect = () => {
       socket.off("error", fail).off("close", onClose)
       socket.setNoDelay(true)
-      const duplex = nodeDuplex.make(socket, infoOf(socket, target.path !== undefined, target.path))
+      const sessions = store && { store, server: target }
+      const duplex = nodeDuplex.make(socket, { ...infoOf(socket, target.path !== undefined, target.path), sessions })
       hold(duplex)
       resume(Effect.succeed(duplex))
     }
@@ -178,7 +186,8 @@ const opened = (socket: net.Socket, target: Target, options: net.SocketConnectOp
 
 const dial = Effect.fnUntraced(function*(
   socket: net.Socket,
-  target: Target
+  target: Target,
+  sessions?: tlsSessions.TlsSessions
 ): Effect.fn.Return<Duplex, ESOCKET | ECONFIG, Scope.Scope> {
   const fault = faultOf(target)
   if (fault !== undefined) return yield* fault
@@ -194,7 +203,7 @@ const dial = Effect.fnUntraced(function*(
       socket.destroy()
     }).pipe(Effect.ignoreCause)
   )
-  return yield* opened(socket, target, options, (opened) => {
+  return yield* opened(socket, target, options, sessions, (opened) => {
     duplex = opened
   })
 })
@@ -208,6 +217,9 @@ const systemName = (): string | undefined => fullyQualified(hostname())
  *
  * Names are resolved once, with `Dns.lookup`; exactly the addresses that `allowAddress` let pass are dialled, so that
  * the name cannot mean something else in between. When it lets none pass, `resolve` fails with `EDNS`.
+ *
+ * TLS sessions of verified connections are resumed, within the layer and for an hour, by connections to the same host and
+ * port with the same `servername` and the same `tlsOptions`.
  *
  * **Example**
  *
@@ -232,12 +244,14 @@ const systemName = (): string | undefined => fullyQualified(hostname())
 export const layerWith = (options: Options): Layer.Layer<SmtpConnector, never, Dns.Dns> =>
   Layer.effect(
     SmtpConnector,
-    Effect.map(Dns.Dns, (dns) =>
-      SmtpConnector.of({
+    Effect.map(Dns.Dns, (dns) => {
+      const sessions = tlsSessions.make()
+      return SmtpConnector.of({
         resolve: resolveWith(dns, options.allowAddress ?? (() => true)),
-        connect: (target) => Effect.suspend(() => dial(new net.Socket(), target)),
+        connect: (target) => Effect.suspend(() => dial(new net.Socket(), target, sessions)),
         localName: options.localName ?? systemName()
-      }))
+      })
+    })
   )
 
 /**
@@ -420,7 +434,8 @@ export const layerProxy = (
           resolveHere: proxy.resolves && allowAddress === undefined
             ? undefined
             : resolveWith(dns, allowAddress ?? (() => true)),
-          tlsOptions
+          tlsOptions,
+          sessions: tlsSessions.make()
         }),
         localName
       })

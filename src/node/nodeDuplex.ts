@@ -6,6 +6,7 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { Duplex as NodeStream } from "node:stream"
@@ -13,6 +14,7 @@ import * as tls from "node:tls"
 import type { Duplex, Ended, Listener, TlsInfo, TlsUpgrade } from "../SmtpConnector.ts"
 import type { ETLS } from "../SmtpError.ts"
 import * as nodeTls from "./nodeTls.ts"
+import * as tlsSessions from "./tlsSessions.ts"
 
 /**
  * What is known of a stream beside its octets.
@@ -24,6 +26,8 @@ export interface Info {
   readonly secured: boolean
   readonly localAddress: string | undefined
   readonly remoteAddress: string | undefined
+  /** Where TLS sessions come from and go to; without it none is resumed. */
+  readonly sessions?: tlsSessions.Source | undefined
 }
 
 const ignore = () => {}
@@ -40,11 +44,13 @@ class NodeDuplex implements Duplex {
   /** We ended or destroyed it: nothing is reported any more. */
   private isOver = false
   private hasSpoken = false
+  private readonly sessions: tlsSessions.Source | undefined
 
   constructor(stream: NodeStream, info: Info) {
     this.secured = info.secured
     this.localAddress = info.localAddress
     this.remoteAddress = info.remoteAddress
+    this.sessions = info.sessions
     this.stream = stream
     this.adopt(stream)
     this.attach()
@@ -118,30 +124,42 @@ class NodeDuplex implements Duplex {
   }
 
   readonly upgrade = (upgrade: TlsUpgrade): Effect.Effect<TlsInfo, ETLS> =>
-    Effect.callback<TlsInfo, ETLS>((resume) => {
-      const failures = nodeTls.failuresOf(upgrade.servername, this.hasSpoken)
-      const fail = (error: ETLS) => {
-        this.destroy()
-        resume(Effect.fail(error))
-      }
-      if (this.isOver || this.ended !== undefined) return fail(failures.lost(this.ended))
-      this.stream.pause()
-      if (this.stream.readableLength > 0) return fail(failures.surplus())
-      const settings = nodeTls.settingsOf(upgrade)
-      if (Result.isFailure(settings)) return fail(settings.failure)
-      this.detach()
-      const secure = tls.connect({ ...settings.success, socket: this.stream })
-      this.adopt(secure)
-      const onError = (cause: unknown) => fail(failures.of(cause))
-      const onClose = () => fail(failures.lost(undefined))
-      secure.once("error", onError).once("close", onClose).once("secureConnect", () => {
-        secure.off("error", onError).off("close", onClose)
-        this.stream = secure
-        this.attach()
-        resume(Effect.succeed(nodeTls.infoOf(secure, upgrade.servername)))
-      })
-      return Effect.sync(this.destroy)
+    Effect.flatMap(Clock.monotonicTimeNanos, (now) => Effect.callback((resume) => this.secure(upgrade, now, resume)))
+
+  private secure(
+    upgrade: TlsUpgrade,
+    now: bigint,
+    resume: (effect: Effect.Effect<TlsInfo, ETLS>) => void
+  ): Effect.Effect<void> | void {
+    const failures = nodeTls.failuresOf(upgrade.servername, this.hasSpoken)
+    const fail = (error: ETLS) => {
+      this.destroy()
+      resume(Effect.fail(error))
+    }
+    if (this.isOver || this.ended !== undefined) return fail(failures.lost(this.ended))
+    this.stream.pause()
+    if (this.stream.readableLength > 0) return fail(failures.surplus())
+    const settings = nodeTls.settingsOf(upgrade)
+    if (Result.isFailure(settings)) return fail(settings.failure)
+    const { keep, kept } = tlsSessions.slotOf(this.sessions, settings.success, now)
+    const session = kept === undefined ? {} : { session: kept.session }
+    this.detach()
+    const secure = tls.connect({ ...settings.success.options, ...session, socket: this.stream })
+    this.adopt(secure)
+    const onError = (cause: unknown) => fail(failures.of(cause))
+    const onClose = () => fail(failures.lost(undefined))
+    secure.once("error", onError).once("close", onClose).once("secureConnect", () => {
+      secure.off("error", onError).off("close", onClose)
+      const judged = nodeTls.judge(secure, settings.success, kept?.peer)
+      if (Result.isFailure(judged)) return fail(failures.of(judged.failure))
+      const { info, peer } = judged.success
+      keep(secure, peer)
+      this.stream = secure
+      this.attach()
+      resume(Effect.succeed(info))
     })
+    return Effect.sync(this.destroy)
+  }
 }
 
 /**

@@ -1,5 +1,6 @@
 /**
- * The settings of one TLS handshake over `node:tls`, what it reports, and the `ETLS` that a failure of it is.
+ * The settings of one TLS handshake over `node:tls`, whether its peer is the one expected, what it reports, and the
+ * `ETLS` that a failure of it is.
  *
  * What it is: plain functions for `nodeDuplex`. What it is not: it opens and holds no socket.
  *
@@ -12,15 +13,17 @@ import * as net from "node:net"
 import * as tls from "node:tls"
 import { domainToASCII } from "node:url"
 import { codeOf } from "../internal/errorCause.ts"
-import type { Ended, TlsInfo, TlsOptions, TlsUpgrade } from "../SmtpConnector.ts"
+import * as tlsOptions from "../internal/tlsOptions.ts"
+import type { Ended, PeerCertificate, TlsInfo, TlsOptions, TlsUpgrade } from "../SmtpConnector.ts"
 import { ETLS } from "../SmtpError.ts"
 import { escapeText } from "../SmtpReply.ts"
 import * as channelBinding from "./channelBinding.ts"
 import { hasUnsafe, unbracket } from "./hostName.ts"
+import { type Expected, identify, type Peer, peerOf, pinMismatch } from "./tlsIdentity.ts"
 
-/** The name as certificates and SNI have it: no brackets, no final dot, A-labels. */
+/** The name as certificates and SNI have it: no brackets, no zone, no final dot, A-labels. */
 const expectedName = (servername: string): string => {
-  const name = unbracket(servername).replace(/\.$/, "")
+  const name = unbracket(servername).replace(/(?<=:.*)%.*$|\.$/, "")
   return /[^ -~]/.test(name) ? domainToASCII(name) : name
 }
 
@@ -33,21 +36,6 @@ const refused = (field: string, message: string, cause?: unknown): ETLS =>
     attempted: false,
     ...(cause === undefined ? {} : { cause })
   })
-
-const versions: ReadonlyArray<unknown> = ["TLSv1.2", "TLSv1.3", undefined]
-
-const faultOf = (options: TlsOptions): string | undefined => {
-  for (const field of ["minVersion", "maxVersion"] as const) {
-    if (!versions.includes(options[field])) return `${field} must be "TLSv1.2" or "TLSv1.3"`
-  }
-  if (options.minVersion === "TLSv1.3" && options.maxVersion === "TLSv1.2") return "minVersion is above maxVersion"
-  for (const field of ["key", "passphrase"] as const) {
-    if (options[field] !== undefined && !Redacted.isRedacted(options[field])) {
-      return `${field} must be Redacted; wrap it in Redacted.make`
-    }
-  }
-  return undefined
-}
 
 type Pem = string | Uint8Array
 const buffer = (pem: Pem): string | Buffer => typeof pem === "string" ? pem : Buffer.from(pem)
@@ -80,21 +68,42 @@ const withoutValues = (cause: unknown): unknown =>
     : cause
 
 /**
- * What `tls.connect` takes for an upgrade, beside the socket. Settings that cannot be are an `ETLS` with command "API".
+ * What one handshake goes by.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Settings extends Expected {
+  /** What `tls.connect` takes, beside the socket and a session. It lets every peer pass: {@link judge} decides. */
+  readonly options: tls.ConnectionOptions
+  /** Whether a peer that is not the one expected ends the handshake. Pins are always enforced. */
+  readonly isEnforced: boolean
+  readonly servername: string
+  readonly policy: TlsOptions
+}
+
+const isHostName = (name: string): boolean => /^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$/i.test(name)
+
+/**
+ * The settings of an upgrade. Options that cannot be are an `ETLS` with command "API".
  *
  * @category constructors
  * @since 0.1.0
  */
-export const settingsOf = (upgrade: TlsUpgrade): Result.Result<tls.ConnectionOptions, ETLS> => {
-  const name = expectedName(upgrade.servername)
-  // domainToASCII would drop CR and LF.
-  if (name === "" || hasUnsafe(upgrade.servername)) {
+export const settingsOf = (upgrade: TlsUpgrade): Result.Result<Settings, ETLS> => {
+  const { options: policy, servername } = upgrade
+  const name = expectedName(servername)
+  // domainToASCII would drop CR and LF; OpenSSL takes a name with a dot in front for any name below it.
+  if ((net.isIP(name) === 0 && !isHostName(name)) || hasUnsafe(servername)) {
     return Result.fail(refused("options.servername", "servername is not a host name or IP address"))
   }
-  const fault = faultOf(upgrade.options)
-  if (fault !== undefined) return Result.fail(refused("options.tlsOptions", `tlsOptions: ${fault}`))
+  const fault = tlsOptions.faultOf(policy)
+  if (fault !== undefined) {
+    return Result.fail(refused("options.tlsOptions", `tlsOptions: ${fault.field} ${fault.message}`))
+  }
+  const pins = (policy.pins ?? []).flatMap((pin) => tlsOptions.canonicalPin(pin) ?? [])
   const context = Result.try({
-    try: () => contextOf(upgrade.options),
+    try: () => contextOf(policy),
     catch: (cause) =>
       refused(
         "options.tlsOptions",
@@ -105,40 +114,77 @@ export const settingsOf = (upgrade: TlsUpgrade): Result.Result<tls.ConnectionOpt
       )
   })
   return Result.map(context, (secureContext) => ({
-    secureContext,
-    host: name,
-    ...(net.isIP(name) === 0 ? { servername: name } : {}),
-    rejectUnauthorized: upgrade.verify && upgrade.options.rejectUnauthorized !== false,
-    // Node would take the name from elsewhere (SNI, the socket, "localhost") when it thinks that it has none.
-    checkServerIdentity: (_: string, certificate: tls.PeerCertificate) => tls.checkServerIdentity(name, certificate)
+    name,
+    pins,
+    policy,
+    servername,
+    isEnforced: pins.length > 0 || (upgrade.verify && policy.rejectUnauthorized !== false),
+    options: {
+      secureContext,
+      host: name,
+      ...(net.isIP(name) === 0 ? { servername: name } : {}),
+      rejectUnauthorized: false,
+      checkServerIdentity: () => undefined
+    }
   }))
 }
 
+const certificateOf = (certificate: X509Certificate): PeerCertificate => ({
+  subject: certificate.subject,
+  issuer: certificate.issuer,
+  subjectAltName: certificate.subjectAltName ?? "",
+  fingerprint256: certificate.fingerprint256,
+  validFrom: certificate.validFrom,
+  validTo: certificate.validTo,
+  raw: certificate.raw
+})
+
 /**
- * What is known of a TLS socket after its handshake.
+ * A peer that may be spoken to.
  *
- * @category getters
+ * @category models
  * @since 0.1.0
  */
-export const infoOf = (socket: tls.TLSSocket, servername: string): TlsInfo => {
-  const certificate = socket.getPeerX509Certificate()
-  return {
+export interface Judged {
+  readonly info: TlsInfo
+  readonly peer: Peer
+}
+
+/**
+ * Decides over a socket after its handshake, and says what is known of it: an error when the peer is not the one expected
+ * and that is enforced. `kept` is the peer of the session that was offered.
+ *
+ * **Gotchas**
+ *
+ * Until this has succeeded nothing was verified: the settings let every peer pass.
+ *
+ * @category verification
+ * @since 0.1.0
+ */
+export const judge = (
+  socket: tls.TLSSocket,
+  settings: Settings,
+  kept: Peer | undefined
+): Result.Result<Judged, Error> => {
+  const resumed = socket.isSessionReused()
+  // Node calls every resumed TLS 1.3 connection authorized: what counts is what the full handshake showed.
+  const peer = resumed && kept !== undefined ? kept : peerOf(socket, settings.pins.length > 0)
+  const found = identify(peer, settings)
+  if (Result.isFailure(found) && settings.isEnforced) return Result.fail(found.failure)
+  const [certificate] = peer.chain
+  const info = {
     protocol: String(socket.getProtocol()),
-    cipher: socket.getCipher().name,
-    authorized: socket.authorized,
-    authorizationError: socket.authorized ? undefined : String(socket.authorizationError),
-    servername,
-    peerCertificate: certificate === undefined ? undefined : {
-      subject: certificate.subject,
-      issuer: certificate.issuer,
-      subjectAltName: certificate.subjectAltName ?? "",
-      fingerprint256: certificate.fingerprint256,
-      validFrom: certificate.validFrom,
-      validTo: certificate.validTo,
-      raw: certificate.raw
-    },
+    cipher: socket.getCipher().standardName,
+    resumed,
+    authorized: Result.isSuccess(found),
+    authorizationError: Result.isSuccess(found) ? undefined : codeOf(found.failure),
+    identity: Result.isSuccess(found) ? found.success.identity : undefined,
+    pin: Result.isSuccess(found) ? found.success.pin : undefined,
+    servername: settings.servername,
+    peerCertificate: certificate === undefined ? undefined : certificateOf(certificate),
     channelBindings: channelBinding.make(socket, "client", certificate?.raw)
   }
+  return Result.succeed({ info, peer })
 }
 
 /** A loss is an errno, or an EOF, and says nothing of TLS. EPROTO is libuv's word for an error of OpenSSL. */
@@ -148,7 +194,9 @@ const isLoss = (code: string): boolean =>
 const untrusted = "its certificate comes from nobody trusted here; name the CA in options.tlsOptions.ca"
 const tooOld = "it has no TLS version or cipher in common with options.tlsOptions (TLSv1.2 is the lowest)"
 const hints: { readonly [code: string]: string } = {
-  ERR_TLS_CERT_ALTNAME_INVALID: "its certificate is for another name; check options.host or set options.servername",
+  ERR_TLS_CERT_ALTNAME_INVALID:
+    "its certificate is for another name (the CN counts for nothing); check options.host or set options.servername",
+  ERR_TLS_CERT_UNREADABLE: "its certificate has a key of a kind that is not known here",
   DEPTH_ZERO_SELF_SIGNED_CERT: untrusted,
   SELF_SIGNED_CERT_IN_CHAIN: untrusted,
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: untrusted,
@@ -159,6 +207,7 @@ const hints: { readonly [code: string]: string } = {
   ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: tooOld,
   "ERR_SSL_SSL/TLS_ALERT_HANDSHAKE_FAILURE": tooOld
 }
+const notPinned = "no pin of options.tlsOptions.pins matches its certificates; add one if the server is known to have changed"
 const notTls = "ERR_SSL_WRONG_VERSION_NUMBER"
 
 /**
@@ -202,7 +251,7 @@ export const failuresOf = (servername: string, hasSpoken: boolean): Failures => 
       const code = codeOf(cause)
       if (isLoss(code)) return lost(cause)
       if (code === notTls) return fail(false, plain, cause)
-      const hint = hints[code]
+      const hint = code === pinMismatch && cause instanceof Error ? `${cause.message}; ${notPinned}` : hints[code]
       return fail(
         false,
         `the TLS handshake with ${server} failed: ${code}${hint === undefined ? "" : `; ${hint}`}`,

@@ -13,6 +13,7 @@ import { ECONFIG } from "../SmtpError.ts"
 import { escapeText } from "../SmtpReply.ts"
 import { type Destination, destinationOf, type Proxy } from "./proxyProtocol.ts"
 import * as proxyTunnel from "./proxyTunnel.ts"
+import type { TlsSessions } from "./tlsSessions.ts"
 
 type Connector = SmtpConnector["Service"]
 
@@ -28,6 +29,7 @@ export interface Parts {
   /** Resolves names on this side; undefined: the proxy does. */
   readonly resolveHere: Connector["resolve"] | undefined
   readonly tlsOptions: TlsOptions
+  readonly sessions: TlsSessions
 }
 
 const misconfigured = (field: string, message: string) =>
@@ -74,7 +76,8 @@ export const make = (proxy: Proxy, parts: Parts): Pick<Connector, "resolve" | "c
       Effect.fromResult(destinationFor(proxy, parts, target, target.address ?? target.host)),
       (destination) => {
         const { localAddress, port } = target
-        return proxyTunnel.open({ proxy, destination, port, localAddress, tlsOptions: parts.tlsOptions })
+        const sessions = { store: parts.sessions, server: target }
+        return proxyTunnel.open({ proxy, destination, port, localAddress, tlsOptions: parts.tlsOptions, sessions })
       }
     )
 })

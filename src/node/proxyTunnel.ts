@@ -8,6 +8,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as net from "node:net"
 import * as tls from "node:tls"
@@ -17,6 +18,7 @@ import { EPROXY, ETLS } from "../SmtpError.ts"
 import * as nodeDuplex from "./nodeDuplex.ts"
 import * as nodeTls from "./nodeTls.ts"
 import { authority, begin, type Destination, destinationOf, type Exchange, type Proxy } from "./proxyProtocol.ts"
+import type { Source } from "./tlsSessions.ts"
 
 /**
  * What to open.
@@ -32,6 +34,8 @@ export interface Options {
   readonly localAddress: string | undefined
   /** For TLS with the proxy. */
   readonly tlsOptions: TlsOptions
+  /** For TLS with the server. */
+  readonly sessions: Source
 }
 
 const nameOf = ({ host, port }: Proxy): string => authority({ text: host, octets: destinationOf(host)?.octets }, port)
@@ -77,7 +81,8 @@ const ignore = () => {}
 /** Goes from step to step inside the events of its streams, so that none of them is missed. */
 class Tunnel {
   private readonly options: Options
-  private readonly settings: tls.ConnectionOptions
+  /** Of TLS with the proxy; undefined: none. */
+  private readonly settings: nodeTls.Settings | undefined
   private readonly resume: (result: Effect.Effect<Duplex, EPROXY | ETLS>) => void
   private readonly name: string
   private readonly exchange: Exchange
@@ -86,7 +91,7 @@ class Tunnel {
   private duplex: Duplex | undefined
   private detach: () => void = ignore
 
-  constructor(options: Options, settings: tls.ConnectionOptions, resume: Tunnel["resume"]) {
+  constructor(options: Options, settings: nodeTls.Settings | undefined, resume: Tunnel["resume"]) {
     this.options = options
     this.settings = settings
     this.resume = resume
@@ -99,27 +104,29 @@ class Tunnel {
     this.detach()
     const onError = (cause: unknown) => this.fail(failure(cause))
     const onClose = () => this.fail(failure())
-    this.detach = () => stream.off("error", onError).off("end", onClose).off("close", onClose).off("data", this.onData)
+    this.detach = () => stream.off("error", onError).off("close", onClose).off("data", this.onData)
     if (!this.layers.includes(stream)) this.layers.push(stream.on("error", ignore))
-    return stream.on("error", onError).on("end", onClose).on("close", onClose)
+    return stream.on("error", onError).on("close", onClose)
   }
 
   readonly start = (): void => {
     const { localAddress, proxy } = this.options
     const socket = this.use(new net.Socket(), (cause) => lost(`cannot connect to ${this.name}`, cause))
-    const from = localAddress === undefined ? {} : { localAddress, family: net.isIP(localAddress) }
     socket.once("connect", () => {
       socket.setNoDelay(true)
-      if (proxy.secure) this.secure(socket)
-      else this.ask(socket)
-    }).connect({ host: proxy.host, port: proxy.port, ...from })
+      if (this.settings === undefined) this.ask(socket)
+      else this.secure(socket, this.settings)
+    }).connect({ host: proxy.host, port: proxy.port, ...(localAddress === undefined ? {} : { localAddress }) })
   }
 
   /** TLS with the proxy itself: it says nothing of the server. */
-  private secure(socket: net.Socket): void {
-    const secure = tls.connect({ ...this.settings, socket })
-    this.use(secure, (cause) => tlsFailure(this.options.proxy, cause))
-      .once("secureConnect", () => this.ask(secure))
+  private secure(socket: net.Socket, settings: nodeTls.Settings): void {
+    const secure = tls.connect({ ...settings.options, socket })
+    this.use(secure, (cause) => tlsFailure(this.options.proxy, cause)).once("secureConnect", () => {
+      const judged = nodeTls.judge(secure, settings, undefined)
+      if (Result.isSuccess(judged)) this.ask(secure)
+      else this.fail(tlsFailure(this.options.proxy, judged.failure))
+    })
   }
 
   private ask(stream: net.Socket): void {
@@ -141,7 +148,8 @@ class Tunnel {
         stream.pause()
         if (progress.rest.length > 0) stream.unshift(progress.rest)
         const { localAddress } = stream
-        this.duplex = nodeDuplex.make(stream, { secured: false, localAddress, remoteAddress: `${to} via ${this.name}` })
+        const remoteAddress = `${to} via ${this.name}`
+        this.duplex = nodeDuplex.make(stream, { secured: false, localAddress, remoteAddress, sessions: this.options.sessions })
         return this.resume(Effect.succeed(this.duplex))
       }
     }
@@ -170,7 +178,7 @@ export const open = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Duplex, EPROXY | ETLS, Scope.Scope> {
   const { proxy, tlsOptions } = options
   const upgrade = { servername: proxy.host, verify: true, options: tlsOptions }
-  const settings = proxy.secure ? yield* Effect.fromResult(nodeTls.settingsOf(upgrade)) : {}
+  const settings = proxy.secure ? yield* Effect.fromResult(nodeTls.settingsOf(upgrade)) : undefined
   let tunnel: Tunnel | undefined
   yield* Effect.addFinalizer(() => Effect.sync(() => tunnel?.destroy()).pipe(Effect.ignoreCause))
   return yield* Effect.callback<Duplex, EPROXY | ETLS>((resume) => {

@@ -222,8 +222,8 @@ export class MemoryConnection {
     }
     this.upgrade = undefined
     this.deliver(first)
-    const info = { protocol: "in-memory", cipher: "none", authorized, servername, channelBindings }
-    upgrade.resume(Effect.succeed(authorized ? info : { ...info, authorizationError }))
+    const info = { protocol: "in-memory", cipher: "none", resumed: false, authorized, servername, channelBindings }
+    upgrade.resume(Effect.succeed({ ...info, ...(authorized ? { identity: servername } : { authorizationError }) }))
     return true
   }
 

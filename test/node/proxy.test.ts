@@ -18,6 +18,7 @@ import { codeOf } from "../../src/internal/errorCause.ts"
 import type { CertificateAndKey } from "../../src/node/certificate.ts"
 import * as NodeConnector from "../../src/node/NodeConnector.ts"
 import * as NodeSmtpServer from "../../src/node/NodeSmtpServer.ts"
+import * as proxyConnector from "../../src/node/proxyConnector.ts"
 import * as proxyProtocol from "../../src/node/proxyProtocol.ts"
 import * as proxyUrl from "../../src/node/proxyUrl.ts"
 import * as Sasl from "../../src/Sasl.ts"
@@ -564,7 +565,8 @@ describe("a proxy's answer", () => {
         client.once("data", () => client.end("HTTP/1.1 200 OK\r\n\r\n220 hi\r\n"))
       )
       const duplex = yield* dial(`http://127.0.0.1:${port}`)
-      yield* until(() => sockets[0]!.writableFinished)
+      let turns = 0
+      yield* until(() => sockets[0]!.writableFinished && ++turns > 50)
       const recorder = record(duplex)
       yield* until(() => recorder.ends.length > 0)
       assert.strictEqual(recorder.text, "220 hi\r\n")
@@ -727,6 +729,33 @@ describe("resolve", () => {
       assert.deepInclude(seen[0], { host: "127.0.0.1", login: "" })
     }))
 
+  it.effect("asks for IPv4 where SOCKS4 has to carry the address, and for any family elsewhere", () =>
+    Effect.gen(function*() {
+      const asked: Array<Endpoint> = []
+      const parts: proxyConnector.Parts = {
+        faultOf: () => undefined,
+        resolveHere: (endpoint) => {
+          asked.push(endpoint)
+          const targets = ["192.0.2.1", "192.0.2.2"].map((address) => ({ ...endpoint, address }))
+          return Effect.succeed([targets[0]!, ...targets.slice(1)])
+        },
+        tlsOptions: {}
+      }
+      for (const scheme of ["socks4", "socks4a", "socks5", "http"]) {
+        const { resolve } = proxyConnector.make(proxyOf(`${scheme}://proxy.test`), parts)
+        const targets = yield* resolve(at("MX.test", { localAddress: "::1" }))
+        assert.deepStrictEqual(targets.map(({ address, localAddress }) => [address, localAddress]), [
+          ["192.0.2.1", "::1"],
+          ["192.0.2.2", "::1"]
+        ])
+        assert.deepInclude(asked.pop(), {
+          host: "mx.test",
+          family: scheme.startsWith("socks4") ? 4 : undefined,
+          localAddress: undefined
+        })
+      }
+    }))
+
   it.effect("resolves here with allowAddress, and tells the proxy an address that passed", () =>
     Effect.gen(function*() {
       const { port: to } = yield* raw((client) => client.write("220 hi\r\n"))
@@ -801,6 +830,21 @@ describe("resolve", () => {
 })
 
 describe("connect", () => {
+  it.effect("gives a stream that its scope frees without a word", () =>
+    Effect.gen(function*() {
+      for (const secure of [false, true]) {
+        const { port: to } = yield* raw((client) => client.write("220 hi\r\n"))
+        const { port, seen } = yield* httpProxy(to, secure ? { certificate: certificates.good } : {})
+        const recorder = yield* Effect.scoped(Effect.gen(function*() {
+          const recorder = record(yield* dial(`http${secure ? "s" : ""}://127.0.0.1:${port}`, undefined, proxyTls))
+          yield* until(() => recorder.text === "220 hi\r\n")
+          return recorder
+        }))
+        yield* until(seen[0]!.isClosed)
+        assert.deepStrictEqual(recorder.ends, [])
+      }
+    }))
+
   it.effect("dials the proxy from the local address", () =>
     Effect.gen(function*() {
       const { port: to } = yield* raw((client) => client.write("220 hi\r\n"))
@@ -924,6 +968,12 @@ const Piece = Schema.Literals([
 const Text = Arbitrary.schema(Schema.Union([Schema.Array(Piece), Schema.Tuple([Schema.String])]))
 
 describe("any host and any credentials", () => {
+  it("that hold line ends are no host, though IDNA would drop them", () => {
+    for (const host of ["bü\r\ncher.test", "bücher\u00ad.test", "mx.test\n"]) {
+      assert.strictEqual(proxyProtocol.destinationOf(host), undefined)
+    }
+  })
+
   it.effect.prop(
     "make one request that says exactly them, or none",
     [Text, Text, Text],

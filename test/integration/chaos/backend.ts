@@ -28,6 +28,8 @@ export interface Backend {
   readonly mailboxes: readonly [string, ...ReadonlyArray<string>]
   /** Addresses that the server refuses to RCPT or after the message. */
   readonly refused: ReadonlyArray<string>
+  /** Whether it may say 421 for a message that it took, when it is stopped at that moment. */
+  readonly deniesWhenStopped: boolean
   /** At once: no time for a goodbye. */
   readonly kill: Effect.Effect<void>
   /** In order. */
@@ -77,6 +79,7 @@ export const makeOwn = Effect.fnUntraced(function*(
     address: () => ({ host: "127.0.0.1", port }),
     mailboxes: ["ok0@chaos.test", "ok1@chaos.test", "ok2@chaos.test", "ok3@chaos.test"],
     refused: ["reject@chaos.test", "defer@chaos.test", "defer2@chaos.test", "late@chaos.test"],
+    deniesWhenStopped: false,
     kill: Effect.promise(() => end(child, "SIGKILL")),
     stop: Effect.promise(() => end(child, "SIGTERM")),
     start,
@@ -95,7 +98,7 @@ interface Place {
 const makeReal = (
   server: Daemon & Store,
   { host, name, port, protocol = "smtp" }: Place,
-  addresses: Pick<Backend, "mailboxes" | "refused">
+  rest: Pick<Backend, "mailboxes" | "refused" | "deniesWhenStopped">
 ): Backend => {
   const digests = new Map<string, string>()
   const digestOf = ({ bytes, id }: Stored): string => {
@@ -111,7 +114,7 @@ const makeReal = (
     protocol,
     tls: false,
     address: () => ({ host, port }),
-    ...addresses,
+    ...rest,
     kill: server.stop,
     stop: server.stop,
     start: server.start,
@@ -128,16 +131,18 @@ const four = (name: string) => [0, 1, 2, 3].map((n) => `${name}${n}@${domain}`) 
 
 /** smtp-sink takes everything. */
 export const makeSink = (server: Daemon & Store, place: Place): Backend =>
-  makeReal(server, place, { mailboxes: four("ok"), refused: [] })
+  makeReal(server, place, { mailboxes: four("ok"), refused: [], deniesWhenStopped: false })
 
 export const makePostfix = (server: Daemon & Store, place: Place): Backend =>
   makeReal(server, place, {
     mailboxes: four("ok"),
-    refused: [recipients.reject, recipients.defer]
+    refused: [recipients.reject, recipients.defer],
+    deniesWhenStopped: false
   })
 
 export const makeDovecot = (server: Daemon & Store, place: Place): Backend =>
   makeReal(server, place, {
     mailboxes: [`alice@${domain}`, `bob@${domain}`, `carol@${domain}`, `dave@${domain}`],
-    refused: [recipients.reject]
+    refused: [recipients.reject],
+    deniesWhenStopped: true
   })

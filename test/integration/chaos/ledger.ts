@@ -27,8 +27,8 @@ interface Line {
   /** "accepted", the tag of an error, "interrupted", "source", or what it should not be. */
   readonly outcome: string
   readonly claim: "accepted" | "not accepted" | "in doubt"
-  /** Whether the claim rests on a reply of the server. */
-  readonly isAnswered: boolean
+  /** The code of the server's reply that the claim rests on. */
+  readonly code: number | undefined
 }
 
 const expected = new Set(["ECONNECTION", "ESOCKET", "ETIMEDOUT", "ETLS", "EENVELOPE", "EMESSAGE"])
@@ -39,7 +39,7 @@ const window = 65_536 + 5
 const isAcceptance = (reply: SmtpReply.SmtpReply | undefined): boolean =>
   reply !== undefined && SmtpReply.severity(reply) === 2
 
-type Said = Pick<Line, "outcome" | "claim" | "isAnswered">
+type Said = Pick<Line, "outcome" | "claim" | "code">
 
 /** What is known of a recipient when one final reply speaks for all. */
 const known = (
@@ -51,12 +51,12 @@ const known = (
 ): Said => ({
   outcome,
   claim: inDoubt ? "in doubt" : isAcceptance(reply) && !attempt.refused.has(recipient) ? "accepted" : "not accepted",
-  isAnswered: reply !== undefined
+  code: reply?.code
 })
 
 const saidOfError = (attempt: Attempt, error: unknown, recipient: string): Said => {
-  if (error === broken) return { outcome: "source", claim: "not accepted", isAnswered: false }
-  if (!SmtpError.isSmtpError(error)) return { outcome: `?${String(error)}`, claim: "not accepted", isAnswered: false }
+  if (error === broken) return { outcome: "source", claim: "not accepted", code: undefined }
+  if (!SmtpError.isSmtpError(error)) return { outcome: `?${String(error)}`, claim: "not accepted", code: undefined }
   const all = "rejectedErrors" in error ? error.rejectedErrors ?? [] : []
   const own = all.find((one) => one.recipient === recipient) ?? error
   const outcome = expected.has(own._tag) ? own._tag : `?${own._tag} ${own.message}`
@@ -71,7 +71,7 @@ const saidOf = ({ attempt, ending }: Entry, recipient: string): Said => {
     const at = ending.value.rejected.indexOf(recipient)
     const error = at < 0 ? undefined : ending.value.rejectedErrors[at]
     return error === undefined
-      ? { outcome: "accepted", claim: "accepted", isAnswered: true }
+      ? { outcome: "accepted", claim: "accepted", code: 250 }
       : saidOfError(attempt, error, recipient)
   }
   if (Cause.hasInterruptsOnly(ending.cause)) {
@@ -81,7 +81,7 @@ const saidOf = ({ attempt, ending }: Entry, recipient: string): Said => {
   const [reason] = ending.cause.reasons
   return reason?._tag === "Fail"
     ? saidOfError(attempt, reason.error, recipient)
-    : { outcome: `?${Cause.pretty(ending.cause)}`, claim: "not accepted", isAnswered: false }
+    : { outcome: `?${Cause.pretty(ending.cause)}`, claim: "not accepted", code: undefined }
 }
 
 /** What becomes of the message after this attempt. */
@@ -110,15 +110,30 @@ const isDoubtJustified = ({ attempt, isHanded, link }: Entry, isWindowed: boolea
   return isHanded && (!isWindowed || reached >= attempt.wire - window)
 }
 
-const violationOf = (line: Line, kept: ReadonlyArray<Kept>, isWindowed: boolean): string | undefined => {
-  const { claim, entry, isAnswered, outcome } = line
+/** What is known of the circumstances. */
+export interface Setting {
+  /** Whether the transport took no more than the proxy received. */
+  readonly isWindowed: boolean
+  /** Whether the server may say 421 for a message that it took, when it is stopped at that moment. */
+  readonly deniesWhenStopped: boolean
+}
+
+/** The server's own contradiction: against RFC 5321 section 4.2.5 it says 4yz for what it took responsibility for. */
+const isDenied = ({ claim, code }: Line, kept: ReadonlyArray<Kept>, { deniesWhenStopped }: Setting): boolean =>
+  deniesWhenStopped && claim === "not accepted" && code === 421 && kept.length === 1
+
+const violationOf = (line: Line, kept: ReadonlyArray<Kept>, setting: Setting): string | undefined => {
+  const { claim, code, entry, outcome } = line
   if (outcome.startsWith("?")) return "unexpected"
+  if (isDenied(line, kept, setting)) return undefined
   if (kept.length > 1) return `stored ${kept.length} times`
   if (kept.some(({ sha256 }) => sha256 !== entry.attempt.sha256)) return "stored with other content"
   if (claim === "accepted" && kept.length === 0) return "accepted and not stored"
   if (claim === "not accepted" && kept.length > 0) return "stored, and neither accepted nor in doubt"
-  if (claim === "not accepted" && !isAnswered && entry.isHanded) return "handed over, not answered and not in doubt"
-  if (claim === "in doubt" && !isDoubtJustified(entry, isWindowed)) return "in doubt without need"
+  if (claim === "not accepted" && code === undefined && entry.isHanded) {
+    return "handed over, not answered and not in doubt"
+  }
+  if (claim === "in doubt" && !isDoubtJustified(entry, setting.isWindowed)) return "in doubt without need"
   return undefined
 }
 
@@ -142,10 +157,13 @@ const render = (rows: ReadonlyMap<string, number>): string => {
 }
 
 /** Messages that were taken over, or may have been, in more than one attempt. */
-const repeated = (lines: ReadonlyArray<Line>, keptOf: (line: Line) => ReadonlyArray<Kept>): ReadonlyArray<string> => {
+const repeated = (
+  lines: ReadonlyArray<Line>,
+  isTaken: (line: Line) => boolean
+): ReadonlyArray<string> => {
   const attempts = new Map<number, Set<number>>()
   for (const line of lines) {
-    if (line.claim === "not accepted" && keptOf(line).length === 0) continue
+    if (!isTaken(line)) continue
     const { attempt, message } = line.entry.attempt
     attempts.set(message, (attempts.get(message) ?? new Set()).add(attempt))
   }
@@ -154,29 +172,46 @@ const repeated = (lines: ReadonlyArray<Line>, keptOf: (line: Line) => ReadonlyAr
   )
 }
 
-/** Compares what was said with what is stored. */
-export const judge = (entries: ReadonlyArray<Entry>, stored: ReadonlyArray<Kept>, isWindowed: boolean): Verdict => {
-  const keptBy = new Map<string, Array<Kept>>()
+/** By sender and recipient. */
+const index = (stored: ReadonlyArray<Kept>): ReadonlyMap<string, ReadonlyArray<Kept>> => {
+  const found = new Map<string, Array<Kept>>()
   for (const kept of stored) {
     for (const recipient of kept.recipients) {
       const key = `${kept.sender} ${recipient}`
-      keptBy.set(key, [...keptBy.get(key) ?? [], kept])
+      found.set(key, [...found.get(key) ?? [], kept])
     }
   }
-  const keptOf = ({ entry, recipient }: Line) => keptBy.get(`${entry.attempt.sender} ${recipient}`) ?? []
+  return found
+}
+
+const keyOf = (line: Line, kept: ReadonlyArray<Kept>, setting: Setting): string => {
+  const tag = line.outcome.split(" ", 1)[0] ?? ""
+  const outcome = isDenied(line, kept, setting)
+    ? `${tag}, 421 of the server, which has it`
+    : line.claim === "accepted" && tag !== "accepted"
+    ? `${tag}, accepted`
+    : tag
+  return [outcome, line.claim === "in doubt" ? "yes" : "no", kept.length].join("\t")
+}
+
+/** Compares what was said with what is stored. */
+export const judge = (entries: ReadonlyArray<Entry>, stored: ReadonlyArray<Kept>, setting: Setting): Verdict => {
+  const found = index(stored)
+  const keptOf = ({ entry, recipient }: Line) => found.get(`${entry.attempt.sender} ${recipient}`) ?? []
   const lines = entries.flatMap((entry): ReadonlyArray<Line> =>
     entry.attempt.recipients.map((recipient) => ({ entry, recipient, ...saidOf(entry, recipient) }))
   )
+  const isTaken = (line: Line): boolean => {
+    const kept = keptOf(line)
+    return line.claim !== "not accepted" || kept.length > 0 && !isDenied(line, kept, setting)
+  }
   const rows = new Map<string, number>()
-  const violations: Array<string> = [...repeated(lines, keptOf)]
+  const violations: Array<string> = [...repeated(lines, isTaken)]
   for (const line of lines) {
     const kept = keptOf(line)
-    const outcome = line.claim === "accepted" && line.outcome !== "accepted"
-      ? `${line.outcome}, accepted`
-      : line.outcome.split(" ", 1)[0]
-    const key = [outcome, line.claim === "in doubt" ? "yes" : "no", kept.length].join("\t")
+    const key = keyOf(line, kept, setting)
     rows.set(key, (rows.get(key) ?? 0) + 1)
-    const violation = violationOf(line, kept, isWindowed)
+    const violation = violationOf(line, kept, setting)
     if (violation !== undefined) violations.push(`${violation}: ${describe(line)}`)
   }
   const known = new Set(entries.map(({ attempt }) => attempt.sender))

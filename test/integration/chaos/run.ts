@@ -285,7 +285,10 @@ export const run = Effect.fnUntraced(function*(options: Options) {
   yield* Fiber.join(disturbing)
   const kept = yield* settledStore(run)
   const entries = run.entries.map((entry) => ({ ...entry, isHanded: handed.has(entry.attempt.sender) }))
-  const verdict = Ledger.judge(entries, kept, options.isWindowed)
+  const verdict = Ledger.judge(entries, kept, {
+    isWindowed: options.isWindowed,
+    deniesWhenStopped: options.backend.deniesWhenStopped
+  })
   const report: Report = {
     ...verdict,
     sent: run.sent,

@@ -53,6 +53,9 @@ const special = (name: keyof typeof fates) => ({ address: `${name}@fake.test`, c
 
 const everything = ["8BITMIME", "AUTH", "CHUNKING", "DSN", "ENHANCEDSTATUSCODES", "HELP", "PIPELINING", "REQUIRETLS"]
 
+/** The fake speaks whatever the client does. */
+const mechanisms = Sasl.mechanisms.map(({ name }) => name)
+
 const profile = (protocol: "smtp" | "lmtp"): Profile => ({
   protocol,
   extended: true,
@@ -61,7 +64,7 @@ const profile = (protocol: "smtp" | "lmtp"): Profile => ({
     secure: [...everything, "SIZE", "SMTPUTF8"]
   },
   sizeLimit,
-  mechanisms: { clear: [], secure: ["CRAM-MD5", "EXTERNAL", "LOGIN", "PLAIN", "XOAUTH2"] },
+  mechanisms: { clear: [], secure: mechanisms.toSorted() },
   withoutLogin: { tag: "ENOAUTH", code: 530 },
   judgesCredentials: true,
   replies: { vrfy: 252, expn: 502, help: 214 }
@@ -79,12 +82,13 @@ const script = (protocol: "smtp" | "lmtp"): SmtpServer.Script => ({
   protocol,
   accounts: { ...accounts, oauth: token },
   requireAuth: true,
+  extensions: { auth: mechanisms },
   respond: respond(protocol)
 })
 
 const small = (protocol: "smtp" | "lmtp"): SmtpServer.Script => ({
   ...script(protocol),
-  extensions: { size: smallLimit }
+  extensions: { auth: mechanisms, size: smallLimit }
 })
 
 const closing = (protocol: "smtp" | "lmtp"): SmtpServer.Script => ({
@@ -119,7 +123,8 @@ const bareScript: SmtpServer.Script = {
 }
 
 const logins = (mechanism: string): ReadonlyArray<Login> => {
-  if (mechanism === "XOAUTH2") {
+  if (mechanism === "ANONYMOUS") return [{ credentials: Sasl.anonymous({ trace: "contract" }) }]
+  if (mechanism === "XOAUTH2" || mechanism === "OAUTHBEARER") {
     return [{ credentials: Sasl.oauth2({ username: "oauth", token: Redacted.make(token) }) }]
   }
   return mechanism === "EXTERNAL"
