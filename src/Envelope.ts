@@ -237,14 +237,13 @@ const notifyOf = (field: string, u: unknown, recipient?: string): Checked<Readon
 
 const orcptOf = (field: string, u: unknown, recipient?: string): Checked<OriginalRecipient | undefined> => {
   if (u === undefined) return Result.succeed(undefined)
-  const typed = typeof u === "string" ? /^([a-z\d-]*);(.*)$/is.exec(u) : null
-  if (typed === null) {
+  let [, type, address = ""] = (typeof u === "string" ? /^([a-z\d-]*);(.*)$/is.exec(u) : null) ?? []
+  if (type === undefined) {
     const parsed = mailboxOf(field, u, mailbox.parseRecipient, recipient)
     if (Result.isFailure(parsed)) return Result.fail(parsed.failure)
-    const address = withoutBrackets(u as string)
-    return Result.succeed({ type: isAscii(address) ? "rfc822" : "utf-8", address })
+    address = withoutBrackets(u as string)
+    type = isAscii(address) ? "rfc822" : "utf-8"
   }
-  const [, type = "", address = ""] = typed
   const problem = parameters.orcptProblem(type, address)
   return problem === undefined ? Result.succeed({ type, address }) : refuse(field, problem, recipient)
 }

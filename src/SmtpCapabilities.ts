@@ -53,7 +53,7 @@ export interface SmtpCapabilities {
 
 const keyword = /^[A-Za-z0-9][A-Za-z0-9-]*$/
 
-const add = (extensions: Map<string, ReadonlyArray<string>>, line: string): void => {
+const add = (extensions: Map<string, Array<string>>, line: string): void => {
   const words = line.split(" ").filter((word) => word !== "")
   let [name = "", ...parameters] = words
   // "AUTH=PLAIN LOGIN" is how servers spoke to clients of the time before RFC 2554.
@@ -63,7 +63,9 @@ const add = (extensions: Map<string, ReadonlyArray<string>>, line: string): void
   }
   if (!keyword.test(name)) return
   const key = name.toUpperCase()
-  extensions.set(key, [...extensions.get(key) ?? [], ...parameters])
+  const known = extensions.get(key)
+  if (known === undefined) extensions.set(key, parameters)
+  else known.push(...parameters)
 }
 
 const sizeLimit = (parameters: ReadonlyArray<string> | undefined): number | undefined => {
@@ -100,7 +102,7 @@ const sizeLimit = (parameters: ReadonlyArray<string> | undefined): number | unde
  * @since 0.1.0
  */
 export const fromReply = (reply: SmtpReply): SmtpCapabilities => {
-  const extensions = new Map<string, ReadonlyArray<string>>()
+  const extensions = new Map<string, Array<string>>()
   for (const line of reply.lines.slice(1)) add(extensions, line)
   return make(reply, true, extensions)
 }

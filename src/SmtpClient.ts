@@ -23,6 +23,7 @@ import { completedSend, keepingResult, withTotal } from "./internal/deadline.ts"
 import type { Message } from "./internal/message.ts"
 import * as options from "./internal/options.ts"
 import type { SendResult } from "./internal/outcome.ts"
+import * as securityReport from "./internal/securityReport.ts"
 import * as url from "./internal/url.ts"
 import * as Sasl from "./Sasl.ts"
 import type { SmtpCapabilities } from "./SmtpCapabilities.ts"
@@ -58,6 +59,7 @@ export interface Report {
   readonly capabilities: SmtpCapabilities
   readonly secure: boolean
   readonly security: Option.Option<SmtpConnector.TlsInfo>
+  readonly securityReport: SmtpConnection.SecurityReport
   /** Whether a login was asked for, and so succeeded. */
   readonly authenticated: boolean
 }
@@ -127,7 +129,8 @@ const annotateResult = (result: SendResult): Effect.Effect<void> =>
     "smtp.response.code": result.reply.code,
     "smtp.recipients.accepted": result.accepted.length,
     "smtp.recipients.rejected": result.rejected.length,
-    "smtp.message.size": result.messageSize
+    "smtp.message.size": result.messageSize,
+    ...securityReport.attributesOf(result.security)
   })
 
 const annotateError = (error: unknown): Effect.Effect<void> =>
@@ -158,6 +161,7 @@ export const make = Effect.fnUntraced(function*(
   const span = { kind: "client", captureStackTrace: false, attributes: attributesOf(resolved) } as const
   const connect = SmtpConnection.make(input).pipe(
     Effect.provideService(SmtpConnector.SmtpConnector, connector),
+    Effect.tap((connection) => Effect.annotateCurrentSpan(securityReport.attributesOf(connection.securityReport))),
     Effect.tapError(annotateError),
     Effect.withSpan("smtp.connect", span)
   )
@@ -178,9 +182,10 @@ export const make = Effect.fnUntraced(function*(
   return make_({
     send,
     use,
-    verify: use(({ capabilities, greeting, secure, security }) =>
-      Effect.succeed({ capabilities, greeting, secure, security, authenticated: input.auth !== undefined })
-    )
+    verify: use(({ capabilities, greeting, secure, security, securityReport }) => {
+      const authenticated = input.auth !== undefined
+      return Effect.succeed({ capabilities, greeting, secure, security, securityReport, authenticated })
+    })
   })
 })
 

@@ -20,6 +20,7 @@ import * as message from "./internal/message.ts"
 import * as options from "./internal/options.ts"
 import type * as outcome from "./internal/outcome.ts"
 import { scopedOnFailure } from "./internal/scoped.ts"
+import * as securityReport from "./internal/securityReport.ts"
 import type * as Sasl from "./Sasl.ts"
 import type { SmtpCapabilities } from "./SmtpCapabilities.ts"
 import * as SmtpCommand from "./SmtpCommand.ts"
@@ -46,6 +47,10 @@ export type {
   /** @since 0.1.0 */
   SendResult
 } from "./internal/outcome.ts"
+export type {
+  /** @since 0.1.0 */
+  SecurityReport
+} from "./internal/securityReport.ts"
 
 /**
  * One mail of `sendAll`.
@@ -78,6 +83,8 @@ export interface SmtpConnection {
   readonly secure: boolean
   /** What is known of the TLS layer; none without one of ours. */
   readonly security: Option.Option<SmtpConnector.TlsInfo>
+  /** What secures the connection now, the last login included, and which options asked for it. */
+  readonly securityReport: securityReport.SecurityReport
   /** Logs in, later than `options.auth` would. */
   readonly login: (credentials: Sasl.Credentials) => Effect.Effect<void, SmtpError.LoginError>
   /** Sends one message. */
@@ -114,6 +121,7 @@ class Connection implements SmtpConnection {
   readonly capabilities: SmtpCapabilities
   readonly secure: boolean
   readonly security: Option.Option<SmtpConnector.TlsInfo>
+  #report: securityReport.SecurityReport
 
   constructor(session: SmtpHandshake.Session, resolved: options.Resolved) {
     this.#dialogue = { session, protocol: resolved.protocol, needsReset: false }
@@ -123,6 +131,11 @@ class Connection implements SmtpConnection {
     this.capabilities = session.capabilities
     this.secure = session.secure
     this.security = session.security
+    this.#report = securityReport.make(session, resolved, undefined)
+  }
+
+  get securityReport(): securityReport.SecurityReport {
+    return this.#report
   }
 
   get #wire() {
@@ -140,7 +153,10 @@ class Connection implements SmtpConnection {
 
   readonly login = (credentials: Sasl.Credentials): Effect.Effect<void, SmtpError.LoginError> =>
     this.#exclusive(Effect.suspend(() => {
-      const login = SmtpLogin.login(this.#dialogue.session, credentials, this.#options)
+      const { session } = this.#dialogue
+      const login = Effect.map(SmtpLogin.login(session, credentials, this.#options), (loggedIn) => {
+        this.#report = securityReport.make(session, this.#options, loggedIn)
+      })
       // RFC 4954 §4: no AUTH inside a mail transaction.
       return this.#dialogue.needsReset ? Effect.andThen(SmtpTransaction.reset(this.#dialogue), login) : login
     }))
@@ -175,7 +191,10 @@ class Connection implements SmtpConnection {
       })
       return Result.isFailure(plan)
         ? Effect.fail(plan.failure)
-        : SmtpTransaction.run(this.#dialogue, plan.success, source, envelope.requireAllRecipients)
+        : Effect.map(
+          SmtpTransaction.run(this.#dialogue, plan.success, source, envelope.requireAllRecipients),
+          (sent) => ({ ...sent, security: this.#report })
+        )
     })
   }
 

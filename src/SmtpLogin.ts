@@ -30,6 +30,18 @@ export const maxChallenges = 8
 /** Replies that refuse the mechanism, not the credentials: the next one is tried (RFC 4954 §4 and §6). */
 const mechanismRefusals: ReadonlyArray<number> = [504, 534, 538]
 
+/**
+ * How a login was made.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LoggedIn {
+  readonly mechanism: string
+  /** What it binds the login to; undefined when the mechanism binds to nothing. */
+  readonly channelBinding: Sasl.ChannelBinding["type"] | undefined
+}
+
 type AuthCommand = Extract<SmtpCommand.SmtpCommand, { readonly _tag: "Auth" }>
 
 /** One exchange in progress. */
@@ -217,10 +229,8 @@ const prepare = Effect.fnUntraced(function*(
 
 /** One mechanism: undefined = logged in, a reply = the server refused the mechanism itself. */
 const attempt = Effect.fnUntraced(function*(exchange: Exchange, { first, state }: Opening) {
-  const { command, session: { wire }, tried } = exchange
-  // Whoever leaves between a challenge and its response leaves a server that takes the next command for one.
-  const released = Effect.sync(() => wire.fail({ _tag: "Released" }))
-  const end = yield* Effect.onInterrupt(converse(exchange, first, state), () => released)
+  const { command, session, tried } = exchange
+  const end = yield* converse(exchange, first, state)
   if (end.reply.code !== 235) {
     if (mechanismRefusals.includes(end.reply.code)) return end.reply
     return yield* refusal(exchange, end.reply, end.state.failure)
@@ -228,7 +238,7 @@ const attempt = Effect.fnUntraced(function*(exchange: Exchange, { first, state }
   const believed = end.state.finish()
   if (Result.isSuccess(believed)) return undefined
   // The server claims success that it did not prove: nothing more goes to it.
-  yield* released
+  session.wire.fail({ _tag: "Released" })
   return yield* failed(command, believed.failure.detail, { tried })
 })
 
@@ -248,12 +258,17 @@ const select = (session: Session, credentials: Sasl.Credentials, options: Resolv
     ({ detail }) => local(detail)
   )
 
+const loggedIn = (
+  { bindsChannel, name }: Sasl.Mechanism,
+  channelBinding: Sasl.ChannelBinding | undefined
+): LoggedIn => ({ mechanism: name, channelBinding: bindsChannel === true ? channelBinding?.type : undefined })
+
 /** One login with one secret. */
 const loginOnce = Effect.fnUntraced(function*(
   session: Session,
   credentials: Sasl.Credentials,
   options: Resolved
-): Effect.fn.Return<void, SmtpError.LoginError> {
+): Effect.fn.Return<LoggedIn, SmtpError.LoginError> {
   const [channelBinding] = Option.getOrUndefined(session.security)?.channelBindings ?? []
   const selected = yield* select(session, credentials, options, channelBinding !== undefined)
   const secret = yield* resolveSecret(credentials, session.wire)
@@ -277,7 +292,7 @@ const loginOnce = Effect.fnUntraced(function*(
     )
     tried.push(mechanism.name)
     reply = yield* attempt(exchange, opening)
-    if (reply === undefined) return
+    if (reply === undefined) return loggedIn(mechanism, channelBinding)
   }
   if (unfit !== undefined) return yield* local(unfit.detail, unfit.field, tried)
   return yield* failed("AUTH", `the server refused every mechanism it offered: ${SmtpReply.render(reply!)}`, {
@@ -295,11 +310,11 @@ const loginAgain = Effect.fnUntraced(function*(
   credentials: Sasl.OAuth2,
   provider: Exclude<Sasl.Secret, Redacted.Redacted<string>>,
   options: Resolved
-): Effect.fn.Return<void, SmtpError.LoginError> {
+): Effect.fn.Return<LoggedIn, SmtpError.LoginError> {
   let given: Redacted.Redacted<string> | undefined
   const token = Effect.tap(provider, (token) => Effect.sync(() => given = token))
   const first = yield* Effect.result(loginOnce(session, { ...credentials, token }, options))
-  if (Result.isSuccess(first)) return
+  if (Result.isSuccess(first)) return first.success
   const error = first.failure
   if (given === undefined || error._tag !== "EAUTH" || !isTokenRefused(error)) return yield* error
   const again = Effect.provideService(provider, Sasl.RefusedToken, given)
@@ -319,7 +334,7 @@ const loginAgain = Effect.fnUntraced(function*(
  * that cannot carry the credentials, such as SCRAM a password that SASLprep prohibits; it says nothing. Refused
  * credentials are not tried again, but for an OAuth2 token that is an Effect: its provider learns of the refusal
  * (`Sasl.RefusedToken`), is asked once more, and a token that differs is tried once. After an `EAUTH` that the server
- * answered with 4yz or 5yz the connection is usable.
+ * answered with 4yz or 5yz the connection is usable. Gives the mechanism that succeeded, and what it is bound to.
  *
  * @category constructors
  * @since 0.1.0
@@ -328,7 +343,7 @@ export const login = (
   session: Session,
   credentials: Sasl.Credentials,
   options: Resolved
-): Effect.Effect<void, SmtpError.LoginError> =>
+): Effect.Effect<LoggedIn, SmtpError.LoginError> =>
   credentials._tag === "OAuth2" && !Redacted.isRedacted(credentials.token)
     ? loginAgain(session, credentials, credentials.token, options)
     : loginOnce(session, credentials, options)

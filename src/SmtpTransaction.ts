@@ -365,7 +365,7 @@ export const run = <E, R>(
   plan: Plan,
   source: Source<E, R>,
   requireAllRecipients: boolean
-): Effect.Effect<outcome.SendResult, SmtpError.SendError | E, R> => {
+): Effect.Effect<outcome.Sent, SmtpError.SendError | E, R> => {
   const state: Run<E, R> = { dialogue, plan, source, requireAllRecipients, isSettled: false }
   return deliver(state).pipe(
     Effect.onExit(() =>
@@ -373,5 +373,5 @@ export const run = <E, R>(
         if (!state.isSettled) dialogue.session.wire.fail({ _tag: "Released" })
       })
     )
-  ) as Effect.Effect<outcome.SendResult, SmtpError.SendError | E, R>
+  ) as Effect.Effect<outcome.Sent, SmtpError.SendError | E, R>
 }

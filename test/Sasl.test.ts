@@ -826,6 +826,8 @@ describe("the server's side", () => {
       ["OAUTHBEARER", [gs2("no"), ""], [error, "-"]],
       ["OAUTHBEARER", [gs2("")], ["-"]],
       ["OAUTHBEARER", [bearerMessage("pw")], ["-"]],
+      ["OAUTHBEARER", [gs2("pw").slice(0, -1)], ["-"]],
+      ["OAUTHBEARER", [gs2("pw").replace("port=25", "port")], ["-"]],
       ["OAUTHBEARER", ["n,a=tim,\u0001host=x\u0001\u0001"], ["-"]],
       ["ANONYMOUS", [undefined, "who"], ["? ", "+ anonymous"]],
       ["DIGEST-MD5", [undefined, ""], [asked, "-"]],

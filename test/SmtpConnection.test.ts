@@ -167,7 +167,8 @@ describe("send", () => {
           reply: SmtpReply.make(250, "2.0.0 queued as 1"),
           response: "2.0.0 queued as 1",
           messageSize: 7,
-          omitted: []
+          omitted: [],
+          security: connection.securityReport
         })
       })))
 

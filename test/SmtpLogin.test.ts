@@ -85,6 +85,18 @@ describe("a login", () => {
     ["CRAM-MD5", ann, ["AUTH CRAM-MD5", cramDigest], "ann"],
     ["XOAUTH2", bob, [`AUTH XOAUTH2 ${base64("user=bob\u0001auth=Bearer canary-token\u0001\u0001")}`], "bob"],
     ["EXTERNAL", Sasl.external({ authorizationId: "bob" }), [`AUTH EXTERNAL ${base64("bob")}`], "bob"],
+    [
+      "OAUTHBEARER",
+      bob,
+      [`AUTH OAUTHBEARER ${
+        base64("n,a=bob,\u0001host=mx.test\u0001port=25\u0001auth=Bearer canary-token\u0001\u0001")
+      }`],
+      "bob"
+    ],
+    ["ANONYMOUS", Sasl.anonymous({ trace: "sirhc" }), ["AUTH ANONYMOUS c2lyaGM="], "anonymous"],
+    ["ANONYMOUS", Sasl.anonymous(), ["AUTH ANONYMOUS ="], "anonymous"],
+    ["SCRAM-SHA-256", ann, [/^AUTH SCRAM-SHA-256 eSwsbj1hbm4scj/, /^c=eSws,r=.{24,},p=/], "ann"],
+    ["SCRAM-SHA-1-PLUS", ann, [/^AUTH SCRAM-SHA-1-PLUS cD10bHMtZXhwb3J0ZXIs/, /^c=cD10bHMt.*,p=/], "ann"],
     ["EXTERNAL", Sasl.external(), ["AUTH EXTERNAL ="], ""],
     [
       "PLAIN",
@@ -103,7 +115,7 @@ describe("a login", () => {
           assert.strictEqual(said.length, expected.length)
           for (const [i, line] of expected.entries()) {
             if (typeof line === "string") assert.strictEqual(said[i], line)
-            else assert.match(Buffer.from(said[i] ?? "", "base64").toString(), line)
+            else assert.match(i === 0 ? said[i] ?? "" : Buffer.from(said[i] ?? "", "base64").toString(), line)
           }
           assert.strictEqual((yield* connections)[0]?.username, username)
           assert.deepStrictEqual((yield* connection.send(mail, "x")).accepted, ["bob@mx.test"])
@@ -389,6 +401,68 @@ describe("the mechanism", () => {
       assert.strictEqual(yield* first(all, { mechanisms: ["CRAM-MD5", "PLAIN"] }), "AUTH CRAM-MD5")
       assert.strictEqual(yield* first(all, { mechanisms: ["SCRAM-SHA-1", "login"] }), "AUTH LOGIN")
     }))
+
+  it.effect("is bound to the channel where both sides can, else SCRAM before PLAIN", () =>
+    Effect.gen(function*() {
+      const word = (offered: ReadonlyArray<string>, options: SmtpConnection.Options = {}) =>
+        first({ accounts, ...offering(...offered) }, options)
+      const scram = ["PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+      assert.match((yield* word(scram)) ?? "", /^AUTH SCRAM-SHA-512 /)
+      assert.match((yield* word([...scram, "SCRAM-SHA-1-PLUS"])) ?? "", /^AUTH SCRAM-SHA-1-PLUS /)
+      const listed = yield* word([...scram, "SCRAM-SHA-1-PLUS"], { mechanisms: ["SCRAM-SHA-256"] })
+      assert.match(listed ?? "", /^AUTH SCRAM-SHA-256 biws/)
+    }))
+
+  it.effect("is none that does not bind to the channel where that is required", () =>
+    Effect.gen(function*() {
+      const required = { channelBinding: "required" } as const
+      const everything = ["SCRAM-SHA-256", "PLAIN", "XOAUTH2", "EXTERNAL"]
+      yield* withServer(
+        { accounts, extensions: { auth: everything, authBeforeTls: ["SCRAM-SHA-256-PLUS"] } },
+        Effect.gen(function*() {
+          for (const auth of [ann, bob, Sasl.external()]) {
+            const error = yield* refusal({ ...required, auth })
+            assert.deepStrictEqual(facts(error), ["EAUTH", "API", undefined, false, false])
+            assert.include(error.message, `channelBinding is "required"`)
+          }
+          const error = yield* refusal({ ...required, auth: ann, tls: "off", allowInsecureAuth: true })
+          assert.deepStrictEqual(facts(error), ["EAUTH", "API", undefined, false, false])
+          assert.include(error.message, `channelBinding: "required" needs TLS`)
+          assert.deepStrictEqual((yield* lines).filter((line) => line !== "QUIT"), [])
+        })
+      )
+      const bound = { accounts, ...offering(...everything, "SCRAM-SHA-256-PLUS") }
+      assert.match((yield* first(bound, required)) ?? "", /^AUTH SCRAM-SHA-256-PLUS /)
+    }))
+
+  it.effect("that is refused gives way to the next, with a nonce of its own", () =>
+    withServer(
+      { accounts, ...offering("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"), faults: [at("auth", answer(504, "5.5.4 no"))] },
+      Effect.gen(function*() {
+        yield* make({ auth: ann })
+        const [plus = "", scram = ""] = (yield* lines).filter((line) => line.startsWith("AUTH"))
+        const said = [plus, scram].map((line) => Buffer.from(line.split(" ")[2] ?? "", "base64").toString())
+        assert.match(said[0] ?? "", /^p=tls-exporter,,n=ann,r=/)
+        assert.match(said[1] ?? "", /^n,,n=ann,r=/)
+        assert.notStrictEqual(said[0]?.split("r=")[1], said[1]?.split("r=")[1])
+        assert.strictEqual((yield* connections)[0]?.username, "ann")
+      })
+    ))
+
+  it.effect("that cannot carry the credentials says nothing, and the next is tried", () =>
+    withServer(
+      { accounts: { ann: "canary\u{1f511}" }, ...offering("SCRAM-SHA-256", "PLAIN") },
+      Effect.gen(function*() {
+        const auth = Sasl.password({ username: "ann", password: Redacted.make("canary\u{1f511}") })
+        yield* Effect.scoped(make({ auth }))
+        const said = (yield* lines).map((line) => line.split(" ").slice(0, 2).join(" "))
+        assert.deepStrictEqual(said, ["AUTH PLAIN", "QUIT"])
+        const error = yield* refusal({ auth, minimumMechanism: "SCRAM-SHA-256" })
+        assert.deepStrictEqual(facts(error), ["EAUTH", "API", undefined, false, false])
+        assert.strictEqual(error.field, "credentials.password")
+        assert.notInclude(error.message, "canary")
+      })
+    ))
 
   it.effect("is none but those that mechanisms lists and minimumMechanism allows", () =>
     withServer(
@@ -698,6 +772,160 @@ describe("XOAUTH2", () => {
     ))
 })
 
+describe("OAUTHBEARER", () => {
+  it.effect("answers the error of the server with ^A, and tells it", () =>
+    withServer(
+      { accounts, extensions: { auth: ["XOAUTH2", "OAUTHBEARER"] } },
+      Effect.gen(function*() {
+        const connection = yield* make()
+        const error = yield* Effect.flip(connection.login(revoked))
+        assert.deepStrictEqual(facts(error), ["EAUTH", "AUTH OAUTHBEARER", 535, false, true])
+        assert.strictEqual((error as EAUTH).oauth2?.status, "400")
+        assert.deepStrictEqual(tried(error), ["OAUTHBEARER"])
+        assert.strictEqual((yield* lines).at(-1), "AQ==")
+        assert.strictEqual(error.response, "5.7.8 token refused")
+        yield* connection.login(bob)
+        assert.strictEqual((yield* connections)[0]?.username, "bob")
+      })
+    ))
+
+  it.effect("that is refused as a mechanism is followed by XOAUTH2", () =>
+    withServer(
+      { accounts, extensions: { auth: ["XOAUTH2", "OAUTHBEARER"] }, faults: [at("auth", answer(504, "no"))] },
+      Effect.gen(function*() {
+        yield* make({ auth: bob })
+        assert.deepStrictEqual((yield* lines).map((line) => line.split(" ")[1]), ["OAUTHBEARER", "XOAUTH2"])
+      })
+    ))
+})
+
+describe("SCRAM (S13)", () => {
+  /** A server that says what the test says, with the client's nonce in place of NONCE. */
+  const scripted = (...answers: ReadonlyArray<string | SmtpServer.Answer>): SmtpServer.Script => {
+    let nonce = ""
+    let next = 0
+    return {
+      extensions: { auth: ["SCRAM-SHA-256", "PLAIN"] },
+      respond: {
+        auth: ({ argument, verb }) => {
+          const word = Buffer.from(argument.split(" ").at(-1) ?? "", "base64").toString()
+          if (verb === "AUTH" && argument.startsWith("SCRAM")) nonce = word.split(",r=")[1] ?? ""
+          const said = answers[next++] ?? reply(501, "cancelled")
+          return typeof said === "string" ? reply(334, base64(said.replaceAll("NONCE", nonce))) : said
+        }
+      }
+    }
+  }
+  const serverFirst = "r=NONCEmore,s=QSXCR+Q6sek8bf92,i=4096"
+  const welcome = reply(235, "welcome")
+
+  const early: ReadonlyArray<readonly [string, ReadonlyArray<string | SmtpServer.Answer>]> = [
+    ["right after AUTH", [welcome]],
+    ["in place of its signature", [serverFirst, welcome]]
+  ]
+  for (const [when, answers] of early) {
+    it.effect(`does not believe a success ${when}, and closes`, () =>
+      withServer(
+        scripted(...answers),
+        Effect.gen(function*() {
+          const connection = yield* make()
+          const error = yield* Effect.flip(connection.login(ann))
+          assert.deepStrictEqual(facts(error), ["EAUTH", "AUTH SCRAM-SHA-256", undefined, false, true])
+          assert.match(error.message, /reported success (before|without)/)
+          assert.deepStrictEqual(tried(error), ["SCRAM-SHA-256"])
+          yield* (yield* server).awaitClosed
+        })
+      ))
+  }
+
+  const broken: ReadonlyArray<readonly [string, ReadonlyArray<string>, RegExp]> = [
+    ["a nonce that is not extended", ["r=NONCE,s=QSXCR+Q6sek8bf92,i=4096"], /does not extend/],
+    ["another nonce", ["r=xNONCE,s=QSXCR+Q6sek8bf92,i=4096"], /does not extend/],
+    ["one iteration", ["r=NONCEmore,s=QSXCR+Q6sek8bf92,i=1"], /fewer than 4096/],
+    ["two to the 31st iterations", ["r=NONCEmore,s=QSXCR+Q6sek8bf92,i=2147483648"], /more than 600000/],
+    ["an extension that must be known", ["m=x,r=NONCEmore,s=QSXCR+Q6sek8bf92,i=4096"], /extension/],
+    ["an error", ["e=unknown-user"], /the error unknown-user/],
+    ["an error at the end", [serverFirst, "e=invalid-proof"], /the error invalid-proof/],
+    ["a wrong signature", [serverFirst, "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="], /signature is wrong/],
+    ["a signature that is cut", [serverFirst, "v=6rri"], /signature is wrong/],
+    ["no signature", [serverFirst, ""], /no signature/]
+  ]
+  for (const [what, answers, detail] of broken) {
+    it.effect(`cancels the exchange on ${what}, and falls back to nothing weaker`, () =>
+      withServer(
+        scripted(...answers),
+        Effect.gen(function*() {
+          const connection = yield* make()
+          const error = yield* Effect.flip(connection.login(ann))
+          assert.deepStrictEqual(facts(error), ["EAUTH", "AUTH SCRAM-SHA-256", undefined, false, true])
+          assert.match(error.message, detail)
+          assert.strictEqual((yield* lines).length, answers.length + 1)
+          assert.strictEqual((yield* lines).at(-1), "*")
+          yield* connection.noop
+        })
+      ))
+  }
+
+  it.effect("tells a server that binds of an offer that was taken out", () =>
+    withServer(
+      {
+        accounts,
+        extensions: { auth: ["SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"] },
+        // Somebody in the middle shortens the offer.
+        respond: { ehlo: (_, { secure }) => secure ? reply(250, "fake.test", "AUTH SCRAM-SHA-256") : undefined }
+      },
+      Effect.gen(function*() {
+        const error = yield* refusal({ auth: ann })
+        assert.include(error.message, "the error server-does-support-channel-binding")
+        assert.strictEqual((yield* connections)[0]?.username, undefined)
+      })
+    ))
+
+  it.effect("of a server that goes away while the keys are derived is ECONNECTION", () =>
+    withServer(
+      {
+        accounts,
+        extensions: { auth: ["SCRAM-SHA-256"] },
+        faults: [at("authContinue", SmtpServer.drop)]
+      },
+      Effect.map(refusal({ auth: ann }), (error) => assert.strictEqual(error._tag, "ECONNECTION"))
+    ))
+
+  it.effect("that is left between a challenge and its response leaves no usable connection", () =>
+    withServer(
+      { accounts, extensions: { auth: ["X-SLOW"] }, respond: { auth: () => reply(334, "") } },
+      Effect.gen(function*() {
+        const isDeriving = yield* Deferred.make<void>()
+        const slow: Sasl.Mechanism = {
+          ...Sasl.mechanisms[0]!,
+          name: "X-SLOW",
+          kind: "custom",
+          clientFirst: false,
+          bindsChannel: false,
+          start: ({ secret }) =>
+            Result.succeed({
+              step: () => {
+                Deferred.doneUnsafe(isDeriving, Effect.void)
+                const parameters = { password: secret, salt: new Uint8Array(16), iterations: 200_000, length: 64 }
+                const resume = () => Result.fail({ _tag: "SaslError", detail: "too late" } as const)
+                return Result.succeed({ _tag: "Derive", hash: "SHA-512", ...parameters, resume } as const)
+              },
+              finish: () => Result.void
+            })
+        }
+        const connection = yield* make()
+        const credentials = Sasl.custom({ mechanism: slow, secret: Redacted.make("x") })
+        const login = yield* Effect.forkChild(connection.login(credentials), { startImmediately: true })
+        yield* Deferred.await(isDeriving)
+        yield* Fiber.interrupt(login)
+        const error = yield* Effect.flip(connection.noop)
+        assert.deepStrictEqual([error._tag, error.attempted], ["ECONNECTION", false])
+        yield* (yield* server).awaitClosed
+        assert.deepStrictEqual(yield* lines, ["AUTH X-SLOW"])
+      })
+    ))
+})
+
 describe("a mechanism of the caller's", () => {
   const sha1 = "4b007901b765489abead49d926f721d065a429c1"
   const sha256 = "55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc" +
@@ -907,12 +1135,16 @@ describe("secrets (S17)", () => {
       ["PLAIN", ann, wrong],
       ["LOGIN", ann, wrong],
       ["CRAM-MD5", ann, wrong],
+      ["DIGEST-MD5", ann, wrong],
+      ["SCRAM-SHA-1", ann, wrong],
+      ["SCRAM-SHA-256-PLUS", ann, wrong],
+      ["OAUTHBEARER", bob, revoked],
       ["XOAUTH2", bob, revoked]
     ] as const
   ) {
     it.effect(`of ${mechanism} are in no log line, span or error`, () =>
       withServer(
-        { accounts },
+        { accounts, extensions: { auth: [mechanism] } },
         Effect.gen(function*() {
           for (const auth of [right, mistaken]) {
             const options = { host: "mx.test", auth, mechanisms: [mechanism], transcript: "full" } as const

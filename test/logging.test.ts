@@ -287,7 +287,15 @@ describe("spans", () => {
         "server.address": "mx.test",
         "server.port": 25,
         "network.transport": "tcp",
-        "network.protocol.name": "smtp"
+        "network.protocol.name": "smtp",
+        "tls.established": true,
+        "tls.protocol.name": "tls",
+        "tls.protocol.version": "in-memory",
+        "tls.cipher": "none",
+        "tls.resumed": false,
+        "smtp.security.verified_by": "certificate",
+        "smtp.security.identity": "mx.test",
+        "smtp.security.asked_by": "default"
       }
       assert.deepStrictEqual(attributes(connect), where)
       assert.deepStrictEqual(attributes(sent), {
@@ -307,7 +315,10 @@ describe("spans", () => {
       assert.deepStrictEqual(spans.map((span) => [span.name, attributes(span)]), [["smtp.connect", {
         "server.address": "/run/lmtp.sock",
         "network.transport": "unix",
-        "network.protocol.name": "lmtp"
+        "network.protocol.name": "lmtp",
+        "tls.established": false,
+        "smtp.security.verified_by": "connector",
+        "smtp.security.asked_by": "options.path"
       }]])
     }))
 

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import { type Options, resolve, type Resolved } from "../src/internal/options.ts"
+import { canonicalPin } from "../src/internal/tlsOptions.ts"
 import * as Sasl from "../src/Sasl.ts"
 import * as SmtpClient from "../src/SmtpClient.ts"
 import * as SmtpError from "../src/SmtpError.ts"
@@ -213,9 +214,74 @@ describe("contradictions", () => {
     [
       { path: "/run/s", tlsOptions: {} },
       `options.tlsOptions: they have no effect with tls: "off"; remove them, or choose tls: "starttls"`
+    ],
+    [
+      { tls: "opportunistic", tlsOptions: { pins: [`cert-sha256/${"0f".repeat(32)}`] } },
+      `options.tlsOptions.pins: tls: "opportunistic" goes on without TLS; choose tls: "starttls", or remove them`
+    ],
+    [
+      { tlsOptions: { minVersion: "TLSv1.3", maxVersion: "TLSv1.2" } },
+      "options.tlsOptions.minVersion: is above maxVersion"
     ]
   ])("%j is refused, and the message says how to mend it", (options, message) => {
     assert.strictEqual(told(options), message)
+  })
+})
+
+describe("TLS options", () => {
+  const hex = "0123456789abcdef".repeat(4)
+  const pairs = hex.match(/../g)?.join(":") ?? ""
+  const base64 = `${"Ab+/".repeat(10)}Abc=`
+  it.each([
+    `sha256/${base64}`,
+    `cert-sha256/${hex}`,
+    `cert-sha256/${hex.toUpperCase()}`,
+    `cert-sha256/${pairs}`,
+    `CERT-SHA256/${pairs.toUpperCase()}`
+  ])("%s is a pin", (pin) => {
+    const pins = [`sha256/${base64}`, pin]
+    assert.deepStrictEqual(ok({ tlsOptions: { pins } }).tlsOptions.pins, pins)
+    assert.strictEqual(canonicalPin(pin), pin.startsWith("sha256") ? pin : `cert-sha256/${hex}`)
+  })
+
+  it.each([
+    "",
+    base64,
+    hex,
+    `sha256//${base64}`,
+    `SHA256/${base64}`,
+    `sha256/${base64.slice(0, -1)}`,
+    `sha256/${base64.slice(0, -2)}d=`,
+    `sha256/A${base64}`,
+    `sha256/${hex}`,
+    `cert-sha256/${base64}`,
+    `cert-sha256/${hex}0`,
+    `cert-sha256/${hex.slice(2)}`,
+    `cert-sha256/${pairs.replace(":", "")}`,
+    `cert-sha256/${pairs}:`,
+    `sha256/${base64}\n`,
+    `sha1/${base64}`,
+    7,
+    null,
+    [`sha256/${base64}`]
+  ])("%j is no pin", (pin) => {
+    assert.strictEqual(
+      told({ tlsOptions: { pins: [`sha256/${base64}`, pin] } }),
+      "options.tlsOptions.pins[1]: must be sha256/ with the base64 of a public key's SHA-256, or cert-sha256/ with a " +
+        "certificate's in hex"
+    )
+  })
+
+  it.each<[string, unknown, string]>([
+    ["pins", [], "must be a non-empty array; leave it out to have no pins"],
+    ["pins", `sha256/${base64}`, "must be a non-empty array; leave it out to have no pins"],
+    ["minVersion", "TLSv1.1", `must be "TLSv1.2" or "TLSv1.3"`],
+    ["maxVersion", 1.3, `must be "TLSv1.2" or "TLSv1.3"`],
+    ["key", "CANARY", "must be Redacted; wrap it in Redacted.make"],
+    ["passphrase", "CANARY", "must be Redacted; wrap it in Redacted.make"],
+    ["rejectUnauthorized", 0, "must be true or false"]
+  ])("with another %s (%j) are an ECONFIG", (field, value, message) => {
+    assert.strictEqual(told({ tlsOptions: { [field]: value } }), `options.tlsOptions.${field}: ${message}`)
   })
 })
 

@@ -4,6 +4,7 @@
 import * as Result from "effect/Result"
 import * as SmtpError from "../SmtpError.ts"
 import * as SmtpReply from "../SmtpReply.ts"
+import type { SecurityReport } from "./securityReport.ts"
 
 /**
  * What a send gives when at least one recipient was accepted.
@@ -25,7 +26,12 @@ export interface SendResult {
   readonly messageSize: number
   /** Optional wishes that the server could not take, e.g. "DSN". */
   readonly omitted: ReadonlyArray<string>
+  /** What secured the connection that it went over. */
+  readonly security: SecurityReport
 }
+
+/** A result before the connection adds what secures it. */
+export type Sent = Omit<SendResult, "security">
 
 export interface Outcome {
   readonly address: string
@@ -80,7 +86,7 @@ export const result = (
   replies: ReadonlyArray<SmtpReply.SmtpReply>,
   isComplete: boolean,
   message: { readonly size: number; readonly omitted: ReadonlyArray<string> }
-): Result.Result<SendResult, SmtpError.SendError> => {
+): Result.Result<Sent, SmtpError.SendError> => {
   const rejected = outcomes.filter(({ error }) => error !== undefined)
   if (rejected.length === outcomes.length) return Result.fail(failure(outcomes, isComplete ? replies : []))
   const reply = replies.at(-1)!

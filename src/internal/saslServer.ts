@@ -75,11 +75,13 @@ export const parseXOAuth2 = (response: Uint8Array): Bearer | undefined => {
 
 /** GS2 header with the name, then ^A "key=value" pairs, "auth" among them, ^A ^A (RFC 7628 §3.1). */
 export const parseOAuthBearer = (response: Uint8Array): Bearer | undefined => {
-  const pattern = /^n,a=([^,]+),\u0001((?:[A-Za-z]+=[^\u0001]*\u0001)+)\u0001$/
-  const [, name = "", pairs = ""] = pattern.exec(decode(response) ?? "") ?? []
-  const auth = pairs.split("\u0001").find((pair) => pair.startsWith("auth=Bearer ")) ?? ""
+  const parts = (decode(response) ?? "").split("\u0001")
+  const [, name = ""] = /^n,a=([^,]+),$/.exec(parts[0] ?? "") ?? []
+  const pairs = parts.slice(1, -2)
+  const isWellFormed = parts.slice(-2).join("^") === "^" && pairs.every((pair) => /^[A-Za-z]+=/.test(pair))
+  const auth = pairs.find((pair) => pair.startsWith("auth=Bearer ")) ?? ""
   const [username = "", token] = [fromSaslName(name), auth.slice("auth=Bearer ".length)]
-  return username === "" || token === "" ? undefined : { username, token }
+  return isWellFormed && username !== "" && token !== "" ? { username, token } : undefined
 }
 
 /** The error that Google and Microsoft send as a 334 challenge before they refuse. */

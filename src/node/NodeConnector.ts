@@ -138,7 +138,7 @@ const resolveWith = (dns: Dns.Dns["Service"], allow: (ip: string) => boolean): C
 const portOf = (address: string | undefined, port: number | undefined): string | undefined =>
   address === undefined ? undefined : `${net.isIPv6(address) ? `[${address}]` : address}:${port}`
 
-const infoOf = (socket: stream.Duplex, secured: boolean, path?: string): Omit<nodeDuplex.Info, "sessions"> => {
+const infoOf = (socket: stream.Duplex, secured: boolean, path?: string): nodeDuplex.Info => {
   const { localAddress, remoteAddress, remotePort } = socket instanceof net.Socket ? socket : {}
   return { secured, localAddress, remoteAddress: path ?? portOf(remoteAddress, remotePort) }
 }
@@ -394,7 +394,7 @@ export interface ProxyOptions extends Options {
  * const program = Effect.gen(function*() {
  *   const mail = yield* NodeSmtpServer.NodeSmtpServer
  *   // A proxy for the example: it leads to the fake server, whatever it is asked for.
- *   const proxy = http.createServer().on("connect", (request, client) => {
+ *   const proxy = http.createServer().on("connect", (_request, client) => {
  *     const server = net.connect(mail.port, mail.host, () => client.write("HTTP/1.1 200 OK\r\n\r\n"))
  *     server.pipe(client).pipe(server)
  *   })

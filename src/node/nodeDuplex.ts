@@ -141,11 +141,12 @@ class NodeDuplex implements Duplex {
     if (this.stream.readableLength > 0) return fail(failures.surplus())
     const settings = nodeTls.settingsOf(upgrade)
     if (Result.isFailure(settings)) return fail(settings.failure)
-    const { keep, kept } = tlsSessions.slotOf(this.sessions, settings.success, now)
-    const session = kept === undefined ? {} : { session: kept.session }
+    const { keep, kept, watch } = tlsSessions.slotOf(this.sessions, settings.success, now)
+    const session = kept && { session: kept.session }
     this.detach()
     const secure = tls.connect({ ...settings.success.options, ...session, socket: this.stream })
     this.adopt(secure)
+    watch(secure)
     const onError = (cause: unknown) => fail(failures.of(cause))
     const onClose = () => fail(failures.lost(undefined))
     secure.once("error", onError).once("close", onClose).once("secureConnect", () => {

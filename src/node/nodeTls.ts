@@ -23,7 +23,9 @@ import { type Expected, identify, type Peer, peerOf, pinMismatch } from "./tlsId
 
 /** The name as certificates and SNI have it: no brackets, no zone, no final dot, A-labels. */
 const expectedName = (servername: string): string => {
-  const name = unbracket(servername).replace(/(?<=:.*)%.*$|\.$/, "")
+  const bare = unbracket(servername)
+  if (net.isIPv6(bare)) return bare.replace(/%.*$/, "")
+  const name = bare.replace(/\.$/, "")
   return /[^ -~]/.test(name) ? domainToASCII(name) : name
 }
 

@@ -58,8 +58,7 @@ const lost = (message: string, cause: unknown): EPROXY =>
   )
 
 const tlsFailure = ({ host, port }: Proxy, cause: unknown): ETLS => {
-  const failures = nodeTls.failuresOf(host, false)
-  const { temporary } = cause === undefined ? failures.lost(undefined) : failures.of(cause)
+  const { temporary } = nodeTls.failuresOf(host, false).of(cause)
   const code = codeOf(cause)
   const text = code === "ERR_SSL_WRONG_VERSION_NUMBER"
     ? `it does not speak TLS on port ${port}; write http: in its URL`
@@ -67,13 +66,7 @@ const tlsFailure = ({ host, port }: Proxy, cause: unknown): ETLS => {
     ? `the connection was lost ${code}`.trimEnd()
     : `the handshake failed: ${code}; check the host of its URL (${host}), and tlsOptions of layerProxy`
   const message = `CONN: TLS with the proxy: ${text}`
-  return new ETLS({
-    message,
-    command: "CONN",
-    attempted: false,
-    temporary,
-    ...(cause === undefined ? {} : { cause })
-  })
+  return new ETLS({ message, command: "CONN", attempted: false, temporary, cause })
 }
 
 const ignore = () => {}
@@ -149,7 +142,12 @@ class Tunnel {
         if (progress.rest.length > 0) stream.unshift(progress.rest)
         const { localAddress } = stream
         const remoteAddress = `${to} via ${this.name}`
-        this.duplex = nodeDuplex.make(stream, { secured: false, localAddress, remoteAddress, sessions: this.options.sessions })
+        this.duplex = nodeDuplex.make(stream, {
+          secured: false,
+          localAddress,
+          remoteAddress,
+          sessions: this.options.sessions
+        })
         return this.resume(Effect.succeed(this.duplex))
       }
     }

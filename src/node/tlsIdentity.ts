@@ -64,18 +64,22 @@ const maxChain = 16
 /**
  * What a socket's peer showed; `isWhole`: with the certificates of its issuers, of which pins can be.
  *
+ * **Gotchas**
+ *
+ * Not `getPeerX509Certificate`: after one call of it Node 24 knows of no certificate any more.
+ *
  * @category constructors
  * @since 0.1.0
  */
 export const peerOf = (socket: tls.TLSSocket, isWhole: boolean): Peer => {
   const chain: Array<X509Certificate> = []
-  const leaf = socket.getPeerX509Certificate()
-  if (leaf !== undefined) chain.push(leaf)
-  let last = leaf === undefined || !isWhole ? undefined : socket.getPeerCertificate(true)
-  // The chain ends in a certificate that is its own issuer, or in one without.
-  while (last !== undefined && last.issuerCertificate !== last && chain.length < maxChain) {
-    last = last.issuerCertificate as tls.DetailedPeerCertificate | undefined
-    if (last !== undefined) chain.push(new X509Certificate(last.raw))
+  let shown: Partial<tls.DetailedPeerCertificate> | undefined = isWhole
+    ? socket.getPeerCertificate(true)
+    : { raw: socket.getPeerCertificate().raw }
+  while (shown?.raw !== undefined && chain.length < maxChain) {
+    chain.push(new X509Certificate(shown.raw))
+    // A root is its own issuer.
+    shown = shown.issuerCertificate === shown ? undefined : shown.issuerCertificate
   }
   return { chain, chainError: socket.authorized ? undefined : String(socket.authorizationError) }
 }

@@ -154,11 +154,13 @@ export interface Source {
 export interface Slot {
   /** The session to offer. */
   readonly kept: Kept | undefined
-  /** Keeps the sessions of a socket whose peer was verified, those included that come later. */
+  /** Looks out for the sessions of a socket; before its handshake, for Node tells of those of TLS 1.2 nobody later. */
+  readonly watch: (socket: tls.TLSSocket) => void
+  /** The peer of the socket was verified: its sessions are kept, those included that come later. */
   readonly keep: (socket: tls.TLSSocket, peer: Peer) => void
 }
 
-const none: Slot = { kept: undefined, keep: () => {} }
+const none: Slot = { kept: undefined, watch: () => {}, keep: () => {} }
 
 /**
  * Takes a session for a handshake. Where nothing is verified, and without a source, none is read and none is written.
@@ -171,14 +173,19 @@ export const slotOf = (source: Source | undefined, settings: Settings, now: bigi
   const { server, store } = source
   const key = keyOf(server, settings.name, settings.policy)
   const kept = store.take(key, now)
+  let verified: Omit<Kept, "session"> | undefined
   return {
     kept,
+    watch: (socket) => {
+      socket.on("session", (session) => {
+        if (verified !== undefined) store.put(key, { ...verified, session })
+      })
+    },
     keep: (socket, peer) => {
-      const resumed = kept !== undefined && socket.isSessionReused() ? kept : undefined
-      const verifiedAt = resumed?.verifiedAt ?? now
+      const resumed = socket.isSessionReused() ? kept : undefined
+      verified = { peer, verifiedAt: resumed?.verifiedAt ?? now }
       // Unlike a ticket of TLS 1.3, a session of TLS 1.2 may be resumed more than once.
       if (resumed !== undefined && socket.getProtocol() === "TLSv1.2") store.put(key, resumed)
-      socket.on("session", (session) => store.put(key, { session, peer, verifiedAt }))
     }
   }
 }

@@ -65,7 +65,7 @@ const judgeBody = (message: Uint8Array, body: string, canonical: string): void =
 
 export const dotStuffing: Target = {
   name: "dot-stuffing",
-  share: 200,
+  share: 150,
   run: (random) => {
     const message = messageOf(random)
     const text = latin1(message)

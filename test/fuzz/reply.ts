@@ -132,7 +132,7 @@ const judge = (reply: SmtpReply.SmtpReply): void => {
 
 export const reply: Target = {
   name: "reply decoder",
-  share: 300,
+  share: 250,
   run: (random) => {
     const input = inputOf(random)
     const before = latin1(input)

@@ -33,7 +33,7 @@ const runOne = (target: Target, index: number): void => {
     target.run(new Random(seedOf(seed, target.name, index)))
   } catch (error) {
     const why = error instanceof Error ? error.stack ?? error.message : String(error)
-    throw new Error(`${target.name}: run it again with FUZZ_SEED=${seed} FUZZ_CASE=${index}\n${why}`, { cause: error })
+    throw new Error(`${target.name}: run it again with FUZZ_SEED=${seed} FUZZ_CASE=${index}\n${why}`)
   }
 }
 

@@ -51,7 +51,7 @@ describeServer("Postfix", () => {
     () =>
       Effect.gen(function*() {
         const server = yield* Postfix.Postfix
-        yield* check(makePostfix(server, { name: "Postfix", host: server.host, port: server.ports.smtp }), 0.5, true)
+        yield* check(makePostfix(server, { name: "Postfix", host: server.host, port: server.ports.smtp }), 1, true)
       }).pipe(Effect.provide(Postfix.layer)),
     limit
   )

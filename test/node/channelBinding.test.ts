@@ -1,15 +1,20 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import { createHash, X509Certificate } from "node:crypto"
 import * as net from "node:net"
 import * as tls from "node:tls"
 import * as channelBinding from "../../src/node/channelBinding.ts"
-import type { ChannelBinding } from "../../src/Sasl.ts"
+import * as NodeConnector from "../../src/node/NodeConnector.ts"
+import * as NodeSmtpServer from "../../src/node/NodeSmtpServer.ts"
+import * as Sasl from "../../src/Sasl.ts"
+import * as SmtpConnection from "../../src/SmtpConnection.ts"
 import * as certificates from "./certificates.ts"
 import { listen } from "./loopback.ts"
 
 const { raw } = new X509Certificate(certificates.good.cert)
-const hex = (bindings: ReadonlyArray<ChannelBinding>) =>
+const hex = (bindings: ReadonlyArray<Sasl.ChannelBinding>) =>
   bindings.map(({ data, type }) => [type, Buffer.from(data).toString("hex")])
 
 interface Ends {
@@ -113,5 +118,59 @@ describe("tls-server-end-point", () => {
         : [["tls-server-end-point", createHash(hash).update(certificate).digest("hex")]]
       assert.deepStrictEqual(hex(channelBinding.endPoint(certificate)), expected)
     })
+  }
+})
+
+describe("a login that is bound to the channel", () => {
+  const auth = Sasl.password({ username: "ann", password: Redacted.make("secret") })
+  const { cert, key } = certificates.good
+  const layer = Layer.merge(
+    NodeConnector.layer,
+    NodeSmtpServer.layerLoopback({
+      tls: { cert, key: Redacted.make(key) },
+      implicitTls: true,
+      script: { accounts: { ann: "secret" }, extensions: { auth: ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"] } }
+    })
+  )
+  const login = (port: number, more: SmtpConnection.Options) =>
+    SmtpConnection.make({
+      host: "127.0.0.1",
+      port,
+      name: "me.test",
+      servername: "mx.test",
+      tls: "implicit",
+      auth,
+      ...more
+    })
+  const trusting = { ca: certificates.ca.cert }
+
+  for (const maxVersion of ["TLSv1.2", "TLSv1.3"] as const) {
+    it.effect(`succeeds over ${maxVersion}`, () =>
+      Effect.gen(function*() {
+        const { connections, port } = yield* NodeSmtpServer.NodeSmtpServer
+        const { noop } = yield* login(port, { channelBinding: "required", tlsOptions: { ...trusting, maxVersion } })
+        yield* noop
+        assert.strictEqual((yield* connections)[0]?.username, "ann")
+      }).pipe(Effect.provide(layer)))
+
+    it.effect(`fails over ${maxVersion} when somebody with a good certificate stands between`, () =>
+      Effect.gen(function*() {
+        const { connections, port } = yield* NodeSmtpServer.NodeSmtpServer
+        const relay = tls.createServer({ cert, key }, (near) => {
+          const far = tls.connect({ host: "127.0.0.1", port, servername: "mx.test", ...trusting })
+          for (const socket of [near, far]) socket.on("error", () => {})
+          near.pipe(far)
+          far.pipe(near)
+        })
+        const { port: between } = yield* listen(relay as net.Server)
+        const tlsOptions = { ...trusting, maxVersion }
+        const error = yield* Effect.flip(login(between, { tlsOptions }))
+        const expected = maxVersion === "TLSv1.3" ? "channel-bindings-dont-match" : "unsupported-channel-binding-type"
+        assert.deepStrictEqual([error._tag, error.command], ["EAUTH", "AUTH SCRAM-SHA-256-PLUS"])
+        assert.include(error.message, expected)
+        // Without the binding the server cannot tell.
+        yield* login(between, { tlsOptions, mechanisms: ["SCRAM-SHA-256"] })
+        assert.deepStrictEqual((yield* connections).map(({ username }) => username), [undefined, "ann"])
+      }).pipe(Effect.provide(layer)))
   }
 })

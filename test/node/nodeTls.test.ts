@@ -2,10 +2,11 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import { createPrivateKey, X509Certificate } from "node:crypto"
+import { createHash, createPrivateKey, X509Certificate } from "node:crypto"
 import { createServer, type Server, Socket } from "node:net"
 import * as tls from "node:tls"
 import { codeOf } from "../../src/internal/errorCause.ts"
+import { canonicalPin } from "../../src/internal/tlsOptions.ts"
 import { type CertificateAndKey, makeCertificate } from "../../src/node/certificate.ts"
 import * as NodeConnector from "../../src/node/NodeConnector.ts"
 import type { TlsOptions, TlsUpgrade } from "../../src/SmtpConnector.ts"
@@ -48,8 +49,11 @@ describe("a handshake that succeeds", () => {
       assert.deepStrictEqual(info, {
         protocol: "TLSv1.3",
         cipher: info.cipher,
+        resumed: false,
         authorized: true,
         authorizationError: undefined,
+        identity: "mx.test",
+        pin: undefined,
         servername: "mx.test",
         peerCertificate: {
           subject: "CN=mx.test",
@@ -100,7 +104,8 @@ describe("a handshake that succeeds", () => {
     ["bücher.test", "xn--bcher-kva.test"],
     ["127.0.0.1", false],
     ["::1", false],
-    ["[::1]", false]
+    ["[::1]", false],
+    ["::1%lo", false]
   ]
   it.effect.each(names)("to %s verifies, and sends the SNI %s", ([servername, sni]) =>
     Effect.gen(function*() {
@@ -118,7 +123,7 @@ describe("a handshake that succeeds", () => {
       const ciphers = "ECDHE-ECDSA-AES256-GCM-SHA384"
       const options: TlsOptions = { ...trusting, maxVersion: "TLSv1.2", ciphers }
       const { info } = yield* implicit(secure(certificates.good), expecting("mx.test", options))
-      assert.deepStrictEqual([info.protocol, info.cipher], ["TLSv1.2", ciphers])
+      assert.deepStrictEqual([info.protocol, info.cipher], ["TLSv1.2", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"])
     }))
 
   it.effect("takes several authorities, as text and as octets", () =>
@@ -149,10 +154,12 @@ describe("a handshake that succeeds", () => {
 })
 
 describe("a certificate that does not verify", () => {
+  const onlyCommonName = makeCertificate({ commonName: "mx.test", issuer: certificates.ca })
   const bad: ReadonlyArray<readonly [string, CertificateAndKey, string]> = [
     ["ERR_TLS_CERT_ALTNAME_INVALID", certificates.wrongName, "mx.test"],
     ["ERR_TLS_CERT_ALTNAME_INVALID", certificates.namesOnly, "127.0.0.1"],
     ["ERR_TLS_CERT_ALTNAME_INVALID", certificates.good, "127.0.0.2"],
+    ["ERR_TLS_CERT_ALTNAME_INVALID", onlyCommonName, "mx.test"],
     ["DEPTH_ZERO_SELF_SIGNED_CERT", certificates.selfSigned, "mx.test"],
     ["UNABLE_TO_VERIFY_LEAF_SIGNATURE", certificates.otherIssuer, "mx.test"],
     ["CERT_HAS_EXPIRED", certificates.expired, "mx.test"],
@@ -235,6 +242,92 @@ describe("a server without a certificate, or without names in it", () => {
       const nameless = makeCertificate({ commonName: "other.test", issuer: certificates.ca })
       const unnamed = yield* implicit(secure(nameless), expecting("mx.test", trusting, false))
       assert.strictEqual(unnamed.info.peerCertificate?.subjectAltName, "")
+    }))
+})
+
+describe("pins", () => {
+  const root = makeCertificate({ commonName: "Private root" })
+  const intermediate = makeCertificate({ commonName: "Private intermediate", issuer: root, isCa: true })
+  const names = { commonName: "mx.test", altNames: ["DNS:mx.test"], issuer: intermediate }
+  const leaf = makeCertificate(names)
+  const past = { notBefore: new Date("2020-01-01T00:00:00Z"), notAfter: new Date("2021-01-01T00:00:00Z") }
+  const expired = makeCertificate({ ...names, ...past })
+  const serving = (...chain: ReadonlyArray<CertificateAndKey>) =>
+    secure({ cert: chain.map(({ cert }) => cert).join(""), key: chain[0]?.key ?? "" })
+  const keyPin = ({ cert }: CertificateAndKey) => {
+    const spki = new X509Certificate(cert).publicKey.export({ type: "spki", format: "der" })
+    return `sha256/${createHash("sha256").update(spki).digest("base64")}`
+  }
+  const certificatePin = ({ cert }: CertificateAndKey) => `cert-sha256/${new X509Certificate(cert).fingerprint256}`
+
+  const verified: ReadonlyArray<
+    readonly [string, ReadonlyArray<CertificateAndKey>, CertificateAndKey, TlsOptions, string, "pin" | "name"]
+  > = [
+    ["its key, a private authority", [leaf], leaf, {}, "mx.test", "pin"],
+    ["its key, another name", [leaf], leaf, {}, "other.test", "pin"],
+    ["its key, signed by itself", [certificates.selfSigned], certificates.selfSigned, {}, "mx.test", "pin"],
+    ["its key, a trusted authority", [certificates.good], certificates.good, trusting, "mx.test", "pin"],
+    ["an intermediate authority", [leaf, intermediate], intermediate, {}, "mx.test", "name"],
+    ["a root that it shows", [leaf, intermediate, root], root, {}, "mx.test", "name"],
+    ["a root that it does not show, in ca", [leaf, intermediate], root, { ca: root.cert }, "mx.test", "name"]
+  ]
+  it.effect.each(verified)("that match verify: %s", ([, chain, certificate, options, servername, kind]) =>
+    Effect.gen(function*() {
+      for (const pin of [keyPin(certificate), certificatePin(certificate)]) {
+        for (const rest of [{}, { rejectUnauthorized: false }]) {
+          const pins = [keyPin(certificates.client), pin]
+          const { info } = yield* implicit(serving(...chain), expecting(servername, { ...options, ...rest, pins }))
+          const shown = canonicalPin(pin)
+          assert.deepInclude(info, {
+            authorized: true,
+            authorizationError: undefined,
+            pin: shown,
+            identity: kind === "pin" ? shown : "mx.test"
+          })
+        }
+      }
+    }))
+
+  const bad: ReadonlyArray<
+    readonly [string, string, ReadonlyArray<CertificateAndKey>, CertificateAndKey, TlsOptions, string]
+  > = [
+    ["ERR_TLS_PIN_MISMATCH", "a trusted chain", [certificates.good], certificates.client, trusting, "mx.test"],
+    ["ERR_TLS_PIN_MISMATCH", "a private chain", [leaf, intermediate], certificates.good, {}, "mx.test"],
+    ["ERR_TLS_PIN_MISMATCH", "an authority that did not sign", [leaf, root], root, {}, "mx.test"],
+    ["ERR_TLS_CERT_ALTNAME_INVALID", "a pinned authority, another name", [leaf, intermediate], intermediate, {}, "x.test"],
+    ["CERT_HAS_EXPIRED", "a pinned authority, too late", [expired, intermediate], intermediate, {}, "mx.test"],
+    ["CERT_HAS_EXPIRED", "a pinned root, too late", [expired, intermediate, root], root, {}, "mx.test"]
+  ]
+  it.effect.each(bad)("%s is ETLS, whatever else is asked for: %s", ([code, , chain, certificate, options, servername]) =>
+    Effect.gen(function*() {
+      for (const pin of [keyPin(certificate), certificatePin(certificate)]) {
+        for (const [rest, verify] of [[{}, true], [{}, false], [{ rejectUnauthorized: false }, true]] as const) {
+          const upgrade = expecting(servername, { ...options, ...rest, pins: [pin] }, verify)
+          const error = yield* refusal(serving(...chain), upgrade)
+          assert.deepStrictEqual(facts(error), ["ETLS", "CONN", undefined, false, code])
+        }
+      }
+    }))
+
+  it.effect("that do not match are told beside the key that was seen", () =>
+    Effect.gen(function*() {
+      const pins = [keyPin(certificates.client)]
+      const error = yield* refusal(serving(certificates.good), expecting("mx.test", { ...trusting, pins }))
+      assert.strictEqual(
+        error.message,
+        "CONN: the TLS handshake with mx.test failed: ERR_TLS_PIN_MISMATCH; its own key is " +
+          `${keyPin(certificates.good)}; no pin of options.tlsOptions.pins matches its certificates; add one if the ` +
+          "server is known to have changed"
+      )
+    }))
+
+  it.effect("are not met by a server without a certificate", () =>
+    Effect.gen(function*() {
+      const ciphers = "AECDH-AES128-SHA@SECLEVEL=0"
+      const server = tls.createServer({ ciphers, maxVersion: "TLSv1.2" }, (socket) => socket.on("error", () => {}))
+      const options: TlsOptions = { ciphers, maxVersion: "TLSv1.2", pins: [keyPin(leaf)] }
+      const error = yield* refusal(server, expecting("mx.test", options, false))
+      assert.strictEqual(codeOf(error.cause), "ERR_TLS_PIN_MISMATCH")
     }))
 })
 
@@ -349,7 +442,10 @@ describe("settings that cannot be", () => {
     ["ciphers", { ciphers: "hunter2-canary" }],
     ["minVersion must be", unknown({ minVersion: "TLSv1.1" })],
     ["maxVersion must be", unknown({ maxVersion: "TLSv1" })],
-    ["minVersion is above maxVersion", { minVersion: "TLSv1.3", maxVersion: "TLSv1.2" }]
+    ["minVersion is above maxVersion", { minVersion: "TLSv1.3", maxVersion: "TLSv1.2" }],
+    ["rejectUnauthorized must be true or false", unknown({ rejectUnauthorized: "false" })],
+    ["pins must be a non-empty array", { pins: [] }],
+    ["pins[1] must be sha256/", { pins: [`cert-sha256/${"0".repeat(64)}`, secret] }]
   ]
   it.effect.each(options)("name the field and hold no secret: %s", ([message, tlsOptions]) =>
     Effect.gen(function*() {
@@ -372,7 +468,7 @@ describe("settings that cannot be", () => {
       assert.strictEqual(info.authorized, true)
     }))
 
-  it.effect.each(["", ".", "mx test", "mx\r\n.test"])("refuse the name %j", (servername) =>
+  it.effect.each(["", ".", "mx test", "mx\r\n.test", ".mx.test", "*.mx.test", "mx..test", "mx.test:25", "[mx.test]"])("refuse the name %j", (servername) =>
     Effect.gen(function*() {
       const error = yield* refusal(secure(certificates.good), expecting(servername))
       assert.deepStrictEqual(facts(error), ["ETLS", "API", "options.servername", false, ""])

@@ -21,6 +21,7 @@ import * as NodeSmtpServer from "../../src/node/NodeSmtpServer.ts"
 import * as proxyConnector from "../../src/node/proxyConnector.ts"
 import * as proxyProtocol from "../../src/node/proxyProtocol.ts"
 import * as proxyUrl from "../../src/node/proxyUrl.ts"
+import * as tlsSessions from "../../src/node/tlsSessions.ts"
 import * as Sasl from "../../src/Sasl.ts"
 import * as SmtpConnection from "../../src/SmtpConnection.ts"
 import { type Endpoint, SmtpConnector } from "../../src/SmtpConnector.ts"
@@ -739,7 +740,8 @@ describe("resolve", () => {
           const targets = ["192.0.2.1", "192.0.2.2"].map((address) => ({ ...endpoint, address }))
           return Effect.succeed([targets[0]!, ...targets.slice(1)])
         },
-        tlsOptions: {}
+        tlsOptions: {},
+        sessions: tlsSessions.make()
       }
       for (const scheme of ["socks4", "socks4a", "socks5", "http"]) {
         const { resolve } = proxyConnector.make(proxyOf(`${scheme}://proxy.test`), parts)
@@ -1002,6 +1004,8 @@ describe("any host and any credentials", () => {
             if (parsed.success.credentials !== undefined) lines.push(`Proxy-Authorization: Basic ${login}`)
             assert.deepStrictEqual(text.split(/\r\n|\r|\n/), [...lines, "", ""])
           } else if (scheme === "socks4a") {
+            // The connector sends no IPv6 address this way.
+            if (destination.octets?.length === 16) continue
             const [name, host] = opening.subarray(8).toString().split("\0")
             assert.strictEqual(name, user)
             if (destination.octets === undefined) assert.strictEqual(host, destination.text)

@@ -51,6 +51,7 @@ export class Link {
     this.address = address
   }
 
+  /** Whether the client has not closed it. */
   get isOpen(): boolean {
     return this.#client !== undefined && !this.#client.destroyed
   }
@@ -146,8 +147,6 @@ export interface Proxy {
   readonly link: () => Link
   /** The one made from this address. */
   readonly linkFrom: (address: string | undefined) => Link | undefined
-  /** Connections that their client has not closed. */
-  readonly open: () => number
 }
 
 const addressOf = (n: number): string => `127.${1 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`
@@ -182,7 +181,6 @@ export const make = Effect.fnUntraced(function*(
       links.set(link.address, link)
       return link
     },
-    linkFrom: (from) => links.get(from ?? ""),
-    open: () => [...links.values()].filter((link) => link.isOpen).length
+    linkFrom: (from) => links.get(from ?? "")
   }
 })
