@@ -119,6 +119,31 @@ describe("send", () => {
       })
     ))
 
+  it.effect("never goes over the connection of another client: each has its own name, TLS policy and login", () =>
+    withClient(
+      { tls: { authorized: false }, accounts: { ann: "canary-ann", bob: "canary-bob" } },
+      Effect.gen(function*() {
+        const login = (username: string) => Sasl.password({ username, password: Redacted.make(`canary-${username}`) })
+        const lax = { host: "mx.test", allowInsecureAuth: true, tls: "opportunistic" } as const
+        const ann = yield* SmtpClient.make({ ...lax, name: "ann.test", auth: login("ann") })
+        const bob = yield* SmtpClient.make({ ...lax, name: "bob.test", auth: login("bob") })
+        const strict = yield* Client
+        yield* ann.send(envelope, "1")
+        yield* bob.send(envelope, "2")
+        yield* bob.use((connection) =>
+          Effect.gen(function*() {
+            const error = yield* Effect.flip(connection.send({ ...envelope, requireTls: true }, "3"))
+            assert.strictEqual(error._tag, "EREQUIRETLS")
+            assert.strictEqual((yield* Effect.flip(strict.send(envelope, "4")))._tag, "ETLS")
+            yield* ann.send(envelope, "5")
+          })
+        )
+        const seen = (yield* (yield* server).connections).map(({ helo, username }) => [helo, username])
+        const [ofAnn, ofBob] = [["ann.test", "ann"], ["bob.test", "bob"]]
+        assert.deepStrictEqual(seen, [ofAnn, ofBob, ofBob, [undefined, undefined], ofAnn])
+      })
+    ))
+
   it.effect("without a login where one is demanded is ENOAUTH, with a wrong one EAUTH", () =>
     withClient(
       { requireAuth: true, accounts: { app: "other" } },

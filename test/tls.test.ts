@@ -8,7 +8,7 @@ import { X509Certificate } from "node:crypto"
 import { createServer, type Server, type Socket } from "node:net"
 import * as tls from "node:tls"
 import { codeOf } from "../src/internal/errorCause.ts"
-import type { CertificateAndKey } from "../src/node/certificate.ts"
+import { type CertificateAndKey, makeCertificate } from "../src/node/certificate.ts"
 import * as NodeConnector from "../src/node/NodeConnector.ts"
 import * as NodeSmtpServer from "../src/node/NodeSmtpServer.ts"
 import * as Sasl from "../src/Sasl.ts"
@@ -17,6 +17,7 @@ import type { SmtpConnector, TlsOptions } from "../src/SmtpConnector.ts"
 import type { SmtpError } from "../src/SmtpError.ts"
 import { SmtpServer } from "../src/testing/index.ts"
 import * as certificates from "./node/certificates.ts"
+import { keyPin } from "./node/certificates.ts"
 import { listen } from "./node/loopback.ts"
 
 type Services = SmtpConnector | NodeSmtpServer.NodeSmtpServer | Scope.Scope
@@ -151,6 +152,27 @@ for (const { command, implicitTls, tls: mode } of ways) {
         "ERR_TLS_CERT_ALTNAME_INVALID",
         /options\.servername/
       ],
+      [
+        "nobody but a CN",
+        makeCertificate({ commonName: "mx.test", issuer: certificates.ca }),
+        { tlsOptions: trusting },
+        "ERR_TLS_CERT_ALTNAME_INVALID",
+        /the CN counts for nothing/
+      ],
+      [
+        "a key that is not pinned",
+        certificates.good,
+        { tlsOptions: { ...trusting, pins: [keyPin(certificates.selfSigned)] } },
+        "ERR_TLS_PIN_MISMATCH",
+        /options\.tlsOptions\.pins/
+      ],
+      [
+        "a key that is not pinned, where nothing else is verified",
+        certificates.good,
+        { tlsOptions: { rejectUnauthorized: false, pins: [keyPin(certificates.selfSigned)] } },
+        "ERR_TLS_PIN_MISMATCH",
+        /options\.tlsOptions\.pins/
+      ],
       ["the past", certificates.expired, { tlsOptions: trusting }, "CERT_HAS_EXPIRED", /validity/],
       ["the future", certificates.notYetValid, { tlsOptions: trusting }, "CERT_NOT_YET_VALID", /not valid yet/]
     ]
@@ -192,6 +214,48 @@ for (const { command, implicitTls, tls: mode } of ways) {
           assert.strictEqual((yield* refusal({ ...verified, servername: "other.test" }))._tag, "ETLS")
           assert.strictEqual((yield* refusal({ tls: mode }))._tag, "ETLS")
           yield* make(verified)
+        })
+      ))
+
+    it.effect("is verified by a pin alone, and gives it credentials", () =>
+      withServer(
+        { certificate: certificates.selfSigned, implicitTls, script: { accounts } },
+        Effect.gen(function*() {
+          const pins = [keyPin(certificates.good), keyPin(certificates.selfSigned)]
+          const { security } = yield* make({ tls: mode, tlsOptions: { pins }, auth })
+          assert.deepInclude(Option.getOrThrow(security), { authorized: true, pin: pins[1], identity: pins[1] })
+          assert.deepStrictEqual((yield* connections).map(({ username }) => username), ["ann"])
+        })
+      ))
+
+    it.effect("resumes sessions of the same policy and name alone, and logs in over them", () =>
+      withServer(
+        { certificate: certificates.good, implicitTls, script: { accounts } },
+        Effect.gen(function*() {
+          const verified = { tls: mode, tlsOptions: trusting, auth }
+          const seen: Array<readonly [boolean, string | undefined]> = []
+          for (
+            const options of [
+              verified,
+              { ...verified, servername: "127.0.0.1" },
+              { ...verified, tlsOptions: { ...trusting, minVersion: "TLSv1.3" } },
+              { ...verified, tlsOptions: { ...trusting, pins: [keyPin(certificates.good)] } },
+              { ...verified, tlsOptions: { ...trusting, rejectUnauthorized: false } },
+              verified
+            ] as const
+          ) {
+            const { resumed, identity } = Option.getOrThrow((yield* Effect.scoped(make(options))).security)
+            seen.push([resumed, identity])
+          }
+          assert.deepStrictEqual(seen, [
+            [false, "mx.test"],
+            [false, "127.0.0.1"],
+            [false, "mx.test"],
+            [false, keyPin(certificates.good)],
+            [false, "mx.test"],
+            [true, "mx.test"]
+          ])
+          assert.strictEqual((yield* connections).every(({ username }) => username === "ann"), true)
         })
       ))
 
@@ -332,6 +396,21 @@ describe("opportunistic TLS over a socket", () => {
         assert.strictEqual(secure, true)
         assert.deepInclude(Option.getOrThrow(security), { authorized: false, protocol: "TLSv1.3" })
         assert.strictEqual((yield* refusal({ ...opportunistic, auth }))._tag, "EAUTH")
+      })
+    ))
+
+  it.effect("resumes no session, and leaves none", () =>
+    withServer(
+      { certificate: certificates.good },
+      Effect.gen(function*() {
+        const verified = { tlsOptions: trusting }
+        const seen: Array<boolean> = []
+        for (
+          const options of [{ ...opportunistic, ...verified }, verified, { ...opportunistic, ...verified }, verified]
+        ) {
+          seen.push((yield* Effect.scoped(make(options))).securityReport.resumed)
+        }
+        assert.deepStrictEqual(seen, [false, false, false, true])
       })
     ))
 

@@ -209,7 +209,8 @@ const hints: { readonly [code: string]: string } = {
   ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: tooOld,
   "ERR_SSL_SSL/TLS_ALERT_HANDSHAKE_FAILURE": tooOld
 }
-const notPinned = "no pin of options.tlsOptions.pins matches its certificates; add one if the server is known to have changed"
+const notPinned =
+  "no pin of options.tlsOptions.pins matches its certificates; add one if the server is known to have changed"
 const notTls = "ERR_SSL_WRONG_VERSION_NUMBER"
 
 /**

@@ -112,7 +112,9 @@ const verifyName = (certificate: X509Certificate | undefined, name: string): Res
 }
 
 const keyPinOf = (certificate: X509Certificate): string =>
-  `sha256/${createHash("sha256").update(certificate.publicKey.export({ type: "spki", format: "der" })).digest("base64")}`
+  `sha256/${
+    createHash("sha256").update(certificate.publicKey.export({ type: "spki", format: "der" })).digest("base64")
+  }`
 
 /** Which of the pins are of this certificate: of its key, or of itself. */
 const pinOf = (certificate: X509Certificate, pins: ReadonlyArray<string>): string | undefined => {

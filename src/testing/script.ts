@@ -115,7 +115,10 @@ export interface Extensions {
   readonly requireTls?: boolean | undefined
   /** Default true. */
   readonly enhancedStatusCodes?: boolean | undefined
-  /** Mechanisms offered over TLS. Default PLAIN, LOGIN, CRAM-MD5, XOAUTH2, EXTERNAL. */
+  /**
+   * Mechanisms offered over TLS. Default PLAIN, LOGIN, CRAM-MD5, XOAUTH2, EXTERNAL. It knows OAUTHBEARER, ANONYMOUS,
+   * SCRAM-SHA-1, -256 and -512 with their -PLUS forms, and DIGEST-MD5 too; SCRAM and DIGEST-MD5 need `accounts`.
+   */
   readonly auth?: ReadonlyArray<string> | false | undefined
   /** Mechanisms offered in the clear. Default false. */
   readonly authBeforeTls?: ReadonlyArray<string> | false | undefined

@@ -11,6 +11,7 @@ const handshake = "test/SmtpHandshake.test.ts"
 const connector = "test/node/NodeConnector.test.ts"
 const nodeTls = "test/node/nodeTls.test.ts"
 const tls = "test/tls.test.ts"
+const client = "test/SmtpClient.test.ts"
 
 export const received: Mutants = {
   S14: [
@@ -99,10 +100,24 @@ export const received: Mutants = {
     {
       name: "the TLS policy of the first connection is that of all",
       file: "src/SmtpHandshake.ts",
-      search:
-        "const upgradeOf = (options: Resolved): SmtpConnector.TlsUpgrade => ({\n  servername: options.servername,\n  verify: isVerified(options),\n  options: options.tlsOptions\n})",
+      search: "const upgradeOf = (options: Resolved): SmtpConnector.TlsUpgrade => ({\n",
       replace:
-        "let first: SmtpConnector.TlsUpgrade | undefined\nconst upgradeOf = (options: Resolved): SmtpConnector.TlsUpgrade => first ??= {\n  servername: options.servername,\n  verify: isVerified(options),\n  options: options.tlsOptions\n}",
+        "let first: Resolved | undefined\nconst upgradeOf = (given: Resolved, options = first ??= given): SmtpConnector.TlsUpgrade => ({\n",
+      test: tls
+    },
+    {
+      name: "the options of the first connection are those of all",
+      file: "src/SmtpConnection.ts",
+      search: "Effect.fromResult(options.resolve(input))",
+      replace:
+        "Effect.fromResult((options as { first?: ReturnType<typeof options.resolve> }).first ??= options.resolve(input))",
+      test: client
+    },
+    {
+      name: "the store of TLS sessions knows servers alone",
+      file: "src/node/tlsSessions.ts",
+      search: "[server.host, server.port, server.path, name, policyOf(options)]",
+      replace: "[server.host, server.port, server.path, options.minVersion]",
       test: tls
     }
   ],

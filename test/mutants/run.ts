@@ -236,12 +236,8 @@ const runAll = Effect.fnUntraced(function*(copies: Array<string>, wanted: Readon
   const files = [...new Set(tests.map((test) => test.file))]
   say(`${tests.length} tests in ${files.length} files without a mutant, then ${all.length} mutants`)
   const wrong = yield* faults(copies[0]!, all)
-  const halves = Array.from({ length: workers }, (_, worker) => files.filter((_, at) => at % workers === worker))
-  const red = (yield* spread(
-    copies,
-    halves.filter((half) => half.length > 0),
-    (copy, half) => baseline(copy, tests.filter((test) => half.includes(test.file)))
-  )).flat()
+  const red = (yield* spread(copies, files, (copy, file) => baseline(copy, tests.filter((test) => test.file === file))))
+    .flat()
   for (const text of red) say(text)
   if (red.length > 0) return say("the tests have to pass before mutants mean anything")
   const verdicts = yield* spread(copies, all, (copy, mutant): Effect.Effect<Verdict> => {

@@ -5,7 +5,8 @@ const handshake = "test/SmtpHandshake.test.ts"
 const wire = "test/SmtpWire.test.ts"
 const login = "test/SmtpLogin.test.ts"
 const tls = "test/tls.test.ts"
-const nodeTls = "test/node/nodeTls.test.ts"
+const proxy = "test/node/proxy.test.ts"
+const sessions = "test/node/tlsSessions.test.ts"
 const options = "test/options.test.ts"
 const scram = "test/SaslScram.test.ts"
 const sasl = "test/Sasl.test.ts"
@@ -138,25 +139,88 @@ export const secured: Mutants = {
   ],
   S11: [
     {
-      name: "the name in the certificate is not looked at",
-      file: "src/node/nodeTls.ts",
-      search: "tls.checkServerIdentity(name, certificate)",
-      replace: "certificate.subject === null ? tls.checkServerIdentity(name, certificate) : undefined",
+      name: "any name in the certificate will do",
+      file: "src/node/tlsIdentity.ts",
+      search: "isIP(name) === 0 ? certificate.checkHost(name, noPartialWildcards)",
+      replace: "isIP(name) === 0 ? certificate.subjectAltName ?? certificate.checkHost(name, noPartialWildcards)",
       test: tls
     },
     {
-      name: "the chain is not looked at",
-      file: "src/node/nodeTls.ts",
-      search: "rejectUnauthorized: upgrade.verify &&",
-      replace: "rejectUnauthorized: upgrade.options.ca !== undefined && upgrade.verify &&",
+      name: "an address is not looked for in the certificate",
+      file: "src/node/tlsIdentity.ts",
+      search: ": certificate.checkIP(name)",
+      replace: ": certificate.checkIP(name) ?? name",
       test: tls
+    },
+    {
+      name: "the chain may lead to nobody",
+      file: "src/node/tlsIdentity.ts",
+      search: "code === undefined ? Result.void",
+      replace: "code === undefined || untrusted.includes(code) ? Result.void",
+      test: tls
+    },
+    {
+      name: "a certificate may be out of date",
+      file: "src/node/tlsIdentity.ts",
+      search: "code === undefined ? Result.void",
+      replace: "code === undefined || /^CERT_/.test(code) ? Result.void",
+      test: tls
+    },
+    {
+      name: "only pins are enforced",
+      file: "src/node/nodeTls.ts",
+      search: "if (Result.isFailure(found) && settings.isEnforced)",
+      replace: "if (Result.isFailure(found) && settings.isEnforced && settings.pins.length > 0)",
+      test: proxy
     },
     {
       name: "only implicit TLS is verified",
       file: "src/SmtpHandshake.ts",
       search: "options.tls !== \"opportunistic\" &&",
       replace: "options.tls === \"implicit\" &&",
-      test: tls
+      test: handshake
+    },
+    {
+      name: "any key of a chain that is shown matches a pin",
+      file: "src/node/tlsIdentity.ts",
+      search: "if (!isIssuer(issuer, chain[index]!)) return undefined",
+      replace: "if (!issuer.ca) return undefined",
+      test: "test/node/tlsIdentity.test.ts"
+    },
+    {
+      name: "a session is resumed under another policy",
+      file: "src/node/tlsSessions.ts",
+      search: "[server.host, server.port, server.path, name, policyOf(options)]",
+      replace: "[server.host, server.port, server.path, name, options.minVersion]",
+      test: sessions
+    },
+    {
+      name: "a session is resumed under another name",
+      file: "src/node/tlsSessions.ts",
+      search: "[server.host, server.port, server.path, name, policyOf(options)]",
+      replace: "[server.host, server.port, server.path, policyOf(options)]",
+      test: sessions
+    },
+    {
+      name: "a session of an unverified connection is kept",
+      file: "src/node/tlsSessions.ts",
+      search: "if (source === undefined || !settings.isEnforced)",
+      replace: "if (source === undefined)",
+      test: sessions
+    },
+    {
+      name: "a resumed session is believed without its peer",
+      file: "src/node/nodeTls.ts",
+      search: "const peer = resumed && kept !== undefined ? kept :",
+      replace: "const peer = resumed && kept !== undefined && settings.name === \"\" ? kept :",
+      test: sessions
+    },
+    {
+      name: "an https: proxy is not verified",
+      file: "src/node/proxyTunnel.ts",
+      search: "verify: true",
+      replace: "verify: false",
+      test: proxy
     }
   ],
   S12: [

@@ -92,6 +92,13 @@ export const written: Mutants = {
   ],
   S3: [
     {
+      name: "line ends drop out of the host that a proxy is asked for",
+      file: "src/node/proxyProtocol.ts",
+      search: "if (hasUnsafe(host)) return undefined",
+      replace: "if (hasUnsafe(host) && host === \"\") return undefined",
+      test: proxy
+    },
+    {
       name: "a proxy is asked for any host",
       file: "src/node/proxyProtocol.ts",
       search: "return isName(ascii) ? { text: ascii, octets: undefined } : undefined",

@@ -1,5 +1,6 @@
 /** The certificates of the TLS tests, made once per test file. */
-import { makeCertificate } from "../../src/node/certificate.ts"
+import { createHash, X509Certificate } from "node:crypto"
+import { type CertificateAndKey, makeCertificate } from "../../src/node/certificate.ts"
 
 const past = new Date("2020-01-01T00:00:00Z")
 
@@ -30,3 +31,9 @@ export const notYetValid = makeCertificate({
   issuer: ca
 })
 export const client = makeCertificate({ commonName: "client", altNames: ["DNS:client.test"], issuer: ca })
+
+/** The pin of a certificate's key: the SHA-256 of its SPKI (RFC 7469). */
+export const keyPin = ({ cert }: CertificateAndKey): string => {
+  const spki = new X509Certificate(cert).publicKey.export({ type: "spki", format: "der" })
+  return `sha256/${createHash("sha256").update(spki).digest("base64")}`
+}

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import { createHash, createPrivateKey, X509Certificate } from "node:crypto"
+import { createPrivateKey, X509Certificate } from "node:crypto"
 import { createServer, type Server, Socket } from "node:net"
 import * as tls from "node:tls"
 import { codeOf } from "../../src/internal/errorCause.ts"
@@ -12,6 +12,7 @@ import * as NodeConnector from "../../src/node/NodeConnector.ts"
 import type { TlsOptions, TlsUpgrade } from "../../src/SmtpConnector.ts"
 import * as SmtpError from "../../src/SmtpError.ts"
 import * as certificates from "./certificates.ts"
+import { keyPin } from "./certificates.ts"
 import { bytes, listen, local, open, record, until } from "./loopback.ts"
 
 const trusting: TlsOptions = { ca: certificates.ca.cert }
@@ -254,10 +255,6 @@ describe("pins", () => {
   const expired = makeCertificate({ ...names, ...past })
   const serving = (...chain: ReadonlyArray<CertificateAndKey>) =>
     secure({ cert: chain.map(({ cert }) => cert).join(""), key: chain[0]?.key ?? "" })
-  const keyPin = ({ cert }: CertificateAndKey) => {
-    const spki = new X509Certificate(cert).publicKey.export({ type: "spki", format: "der" })
-    return `sha256/${createHash("sha256").update(spki).digest("base64")}`
-  }
   const certificatePin = ({ cert }: CertificateAndKey) => `cert-sha256/${new X509Certificate(cert).fingerprint256}`
 
   const verified: ReadonlyArray<
@@ -271,22 +268,25 @@ describe("pins", () => {
     ["a root that it shows", [leaf, intermediate, root], root, {}, "mx.test", "name"],
     ["a root that it does not show, in ca", [leaf, intermediate], root, { ca: root.cert }, "mx.test", "name"]
   ]
-  it.effect.each(verified)("that match verify: %s", ([, chain, certificate, options, servername, kind]) =>
-    Effect.gen(function*() {
-      for (const pin of [keyPin(certificate), certificatePin(certificate)]) {
-        for (const rest of [{}, { rejectUnauthorized: false }]) {
-          const pins = [keyPin(certificates.client), pin]
-          const { info } = yield* implicit(serving(...chain), expecting(servername, { ...options, ...rest, pins }))
-          const shown = canonicalPin(pin)
-          assert.deepInclude(info, {
-            authorized: true,
-            authorizationError: undefined,
-            pin: shown,
-            identity: kind === "pin" ? shown : "mx.test"
-          })
+  it.effect.each(verified)(
+    "that match verify: %s",
+    ([, chain, certificate, options, servername, kind]) =>
+      Effect.gen(function*() {
+        for (const pin of [keyPin(certificate), certificatePin(certificate)]) {
+          for (const rest of [{}, { rejectUnauthorized: false }]) {
+            const pins = [keyPin(certificates.client), pin]
+            const { info } = yield* implicit(serving(...chain), expecting(servername, { ...options, ...rest, pins }))
+            const shown = canonicalPin(pin)
+            assert.deepInclude(info, {
+              authorized: true,
+              authorizationError: undefined,
+              pin: shown,
+              identity: kind === "pin" ? shown : "mx.test"
+            })
+          }
         }
-      }
-    }))
+      })
+  )
 
   const bad: ReadonlyArray<
     readonly [string, string, ReadonlyArray<CertificateAndKey>, CertificateAndKey, TlsOptions, string]
@@ -294,20 +294,30 @@ describe("pins", () => {
     ["ERR_TLS_PIN_MISMATCH", "a trusted chain", [certificates.good], certificates.client, trusting, "mx.test"],
     ["ERR_TLS_PIN_MISMATCH", "a private chain", [leaf, intermediate], certificates.good, {}, "mx.test"],
     ["ERR_TLS_PIN_MISMATCH", "an authority that did not sign", [leaf, root], root, {}, "mx.test"],
-    ["ERR_TLS_CERT_ALTNAME_INVALID", "a pinned authority, another name", [leaf, intermediate], intermediate, {}, "x.test"],
+    [
+      "ERR_TLS_CERT_ALTNAME_INVALID",
+      "a pinned authority, another name",
+      [leaf, intermediate],
+      intermediate,
+      {},
+      "x.test"
+    ],
     ["CERT_HAS_EXPIRED", "a pinned authority, too late", [expired, intermediate], intermediate, {}, "mx.test"],
     ["CERT_HAS_EXPIRED", "a pinned root, too late", [expired, intermediate, root], root, {}, "mx.test"]
   ]
-  it.effect.each(bad)("%s is ETLS, whatever else is asked for: %s", ([code, , chain, certificate, options, servername]) =>
-    Effect.gen(function*() {
-      for (const pin of [keyPin(certificate), certificatePin(certificate)]) {
-        for (const [rest, verify] of [[{}, true], [{}, false], [{ rejectUnauthorized: false }, true]] as const) {
-          const upgrade = expecting(servername, { ...options, ...rest, pins: [pin] }, verify)
-          const error = yield* refusal(serving(...chain), upgrade)
-          assert.deepStrictEqual(facts(error), ["ETLS", "CONN", undefined, false, code])
+  it.effect.each(bad)(
+    "%s is ETLS, whatever else is asked for: %s",
+    ([code, , chain, certificate, options, servername]) =>
+      Effect.gen(function*() {
+        for (const pin of [keyPin(certificate), certificatePin(certificate)]) {
+          for (const [rest, verify] of [[{}, true], [{}, false], [{ rejectUnauthorized: false }, true]] as const) {
+            const upgrade = expecting(servername, { ...options, ...rest, pins: [pin] }, verify)
+            const error = yield* refusal(serving(...chain), upgrade)
+            assert.deepStrictEqual(facts(error), ["ETLS", "CONN", undefined, false, code])
+          }
         }
-      }
-    }))
+      })
+  )
 
   it.effect("that do not match are told beside the key that was seen", () =>
     Effect.gen(function*() {
@@ -468,9 +478,12 @@ describe("settings that cannot be", () => {
       assert.strictEqual(info.authorized, true)
     }))
 
-  it.effect.each(["", ".", "mx test", "mx\r\n.test", ".mx.test", "*.mx.test", "mx..test", "mx.test:25", "[mx.test]"])("refuse the name %j", (servername) =>
-    Effect.gen(function*() {
-      const error = yield* refusal(secure(certificates.good), expecting(servername))
-      assert.deepStrictEqual(facts(error), ["ETLS", "API", "options.servername", false, ""])
-    }))
+  it.effect.each(["", ".", "mx test", "mx\r\n.test", ".mx.test", "*.mx.test", "mx..test", "mx.test:25", "[mx.test]"])(
+    "refuse the name %j",
+    (servername) =>
+      Effect.gen(function*() {
+        const error = yield* refusal(secure(certificates.good), expecting(servername))
+        assert.deepStrictEqual(facts(error), ["ETLS", "API", "options.servername", false, ""])
+      })
+  )
 })

@@ -1,23 +1,27 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Result from "effect/Result"
-import { createHash, X509Certificate } from "node:crypto"
+import { X509Certificate } from "node:crypto"
 import { canonicalPin } from "../../src/internal/tlsOptions.ts"
 import { type CertificateAndKey, makeCertificate } from "../../src/node/certificate.ts"
 import { type Expected, identify } from "../../src/node/tlsIdentity.ts"
+import { keyPin } from "./certificates.ts"
 
 const root = makeCertificate({ commonName: "Root" })
 const intermediate = makeCertificate({ commonName: "Intermediate", issuer: root, isCa: true })
 const other = makeCertificate({ commonName: "Root" })
 const named = (...altNames: ReadonlyArray<string>) =>
   makeCertificate({ commonName: "cn.test", altNames, issuer: intermediate })
-const leaf = named("DNS:mx.test", "DNS:*.wild.test", "DNS:p*.part.test", "DNS:192.0.2.9", "IP:192.0.2.1", "IP:2001:db8::1")
+const leaf = named(
+  "DNS:mx.test",
+  "DNS:*.wild.test",
+  "DNS:p*.part.test",
+  "DNS:192.0.2.9",
+  "IP:192.0.2.1",
+  "IP:2001:db8::1"
+)
 
 const read = ({ cert }: CertificateAndKey) => new X509Certificate(cert)
 const chainOf = (...certificates: ReadonlyArray<CertificateAndKey>) => certificates.map(read)
-const keyPin = (certificate: CertificateAndKey) =>
-  `sha256/${
-    createHash("sha256").update(read(certificate).publicKey.export({ type: "spki", format: "der" })).digest("base64")
-  }`
 const certificatePin = (certificate: CertificateAndKey) =>
   canonicalPin(`cert-sha256/${read(certificate).fingerprint256}`) ?? "none"
 

@@ -4,7 +4,6 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import { TestClock } from "effect/testing"
-import { createHash, X509Certificate } from "node:crypto"
 import * as net from "node:net"
 import * as tls from "node:tls"
 import { codeOf } from "../../src/internal/errorCause.ts"
@@ -14,14 +13,10 @@ import * as nodeDuplex from "../../src/node/nodeDuplex.ts"
 import * as tlsSessions from "../../src/node/tlsSessions.ts"
 import { type Endpoint, SmtpConnector, type TlsOptions, type TlsUpgrade } from "../../src/SmtpConnector.ts"
 import * as certificates from "./certificates.ts"
+import { keyPin } from "./certificates.ts"
 import { bytes, listen, open, record, until } from "./loopback.ts"
 
 const trusting: TlsOptions = { ca: certificates.ca.cert }
-const pinOf = ({ cert }: CertificateAndKey): string => {
-  const key = new X509Certificate(cert).publicKey.export({ type: "spki", format: "der" })
-  return `sha256/${createHash("sha256").update(key).digest("base64")}`
-}
-
 /** A server that answers the first octets it hears with its own: what a client waits for, tickets come before. */
 const server = (certificate: CertificateAndKey = certificates.good, options: tls.TlsOptions = {}) =>
   tls.createServer({ ...certificate, ...options }, (socket) => {
@@ -116,7 +111,7 @@ describe("a session of a verified connection", () => {
   it.effect("of a server with a private authority is resumed under the pin that verified it", () =>
     Effect.gen(function*() {
       const endpoint = yield* listening(server(certificates.selfSigned))
-      const pinned = expecting({ pins: [pinOf(certificates.selfSigned)] })
+      const pinned = expecting({ pins: [keyPin(certificates.selfSigned)] })
       assert.deepStrictEqual(yield* visits(endpoint, pinned, pinned), [false, true])
     }))
 
@@ -152,8 +147,8 @@ describe("no session is resumed", () => {
   })
   const policies: ReadonlyArray<readonly [string, TlsOptions, TlsOptions]> = [
     ["another authority", trusting, { ca: [certificates.ca.cert, certificates.otherCa.cert] }],
-    ["a pin", trusting, { ...trusting, pins: [pinOf(twoNames)] }],
-    ["another pin", { pins: [pinOf(twoNames)] }, { pins: [pinOf(twoNames), pinOf(certificates.good)] }],
+    ["a pin", trusting, { ...trusting, pins: [keyPin(twoNames)] }],
+    ["another pin", { pins: [keyPin(twoNames)] }, { pins: [keyPin(twoNames), keyPin(certificates.good)] }],
     ["a client certificate", trusting, client],
     ["another client certificate", client, { ...client, ...otherClient, key: Redacted.make(otherClient.key) }],
     ["a higher minVersion", trusting, { ...trusting, minVersion: "TLSv1.3" }],
@@ -186,7 +181,7 @@ describe("no session is resumed", () => {
           expecting({}),
           expecting({ ca: certificates.otherCa.cert }),
           expecting(trusting, "other.test"),
-          expecting({ ...trusting, pins: [pinOf(certificates.selfSigned)] }),
+          expecting({ ...trusting, pins: [keyPin(certificates.selfSigned)] }),
           expecting()
         ),
         [false, code, code, "ERR_TLS_CERT_ALTNAME_INVALID", "ERR_TLS_PIN_MISMATCH", true]
@@ -214,7 +209,15 @@ describe("no session is resumed", () => {
       const lax = { ...trusting, rejectUnauthorized: false }
       const opportunistic = expecting(trusting, "mx.test", false)
       assert.deepStrictEqual(
-        yield* visits(endpoint, opportunistic, opportunistic, expecting(lax), expecting(lax), expecting(), opportunistic),
+        yield* visits(
+          endpoint,
+          opportunistic,
+          opportunistic,
+          expecting(lax),
+          expecting(lax),
+          expecting(),
+          opportunistic
+        ),
         [false, false, false, false, false, false]
       )
     }))
@@ -263,7 +266,7 @@ describe("a session in the wrong place", () => {
       const endpoint = yield* listening(server())
       const refused = [
         [expecting(trusting, "other.test"), "ERR_TLS_CERT_ALTNAME_INVALID"],
-        [expecting({ ...trusting, pins: [pinOf(certificates.selfSigned)] }), "ERR_TLS_PIN_MISMATCH"]
+        [expecting({ ...trusting, pins: [keyPin(certificates.selfSigned)] }), "ERR_TLS_PIN_MISMATCH"]
       ] as const
       for (const [upgrade, code] of refused) {
         const store = leaking()

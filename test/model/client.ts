@@ -1,0 +1,311 @@
+/**
+ * What a client says, one generator for each call: it asks for a reply, and gets it. Written from the RFCs and the
+ * contract alone, without deadlines, splits and losses, which `wire.ts` adds to all of them alike.
+ */
+export interface Reply {
+  readonly id: string
+  readonly code: number
+  /** The lines behind the first. */
+  readonly offers: ReadonlyArray<string>
+}
+
+export interface Where {
+  /** As errors name it. */
+  readonly command: string
+  readonly stage: "CONN" | "EHLO" | "STARTTLS" | "AUTH" | "MAIL" | "RCPT" | "DATA" | "BODY" | "FINAL" | "OTHER"
+  /** False when this is the first that the call says. */
+  readonly attempted?: boolean
+  readonly recipient?: string
+}
+
+export interface Refused {
+  readonly recipient: string
+  readonly failed: string
+  readonly reply: string | undefined
+  readonly inDoubt: boolean
+}
+
+/** How a call ends, in what can be compared. */
+export type Ending =
+  | { readonly ok: true; readonly reply?: string; readonly accepted?: ReadonlyArray<string>; readonly refused?: ReadonlyArray<Refused> }
+  | {
+    readonly failed: string
+    readonly command?: string
+    readonly reply?: string | undefined
+    readonly inDoubt: boolean
+    readonly attempted: boolean
+    readonly handedOver: boolean
+    readonly refused?: ReadonlyArray<Refused>
+  }
+  | { readonly interrupted: true; readonly outcome?: { readonly inDoubt: boolean; readonly reply: string | undefined } }
+
+/** An ending, and whether it leaves a usable connection. */
+export interface End {
+  readonly ending: Ending
+  readonly usable: boolean
+}
+
+export interface Message {
+  /** What there is of it so far; all of it when it is whole. */
+  text: string
+  readonly isWhole: boolean
+}
+
+export type Ask =
+  | { readonly _tag: "Dial" }
+  | { readonly _tag: "Greeting" }
+  | { readonly _tag: "Command"; readonly line: string; readonly where: Where }
+  | { readonly _tag: "Body"; readonly message: Message }
+  | { readonly _tag: "Final"; readonly message: Message; readonly count: number }
+  | { readonly _tag: "Upgrade" }
+
+/** What comes back: `failed` stands for the wire's failure, as the ending that it makes here. */
+export interface Answer {
+  readonly reply?: Reply
+  readonly replies?: ReadonlyArray<Reply>
+  readonly failed?: (where: Where) => Ending
+  readonly upgrade?: "done" | "plaintext" | "failed" | "late"
+}
+
+export type Call = Generator<Ask, End, Answer>
+
+const isPositive = ({ code }: Reply): boolean => code < 300
+const isRefusal = ({ code }: Reply): boolean => code >= 400
+/** A refusal that leaves the connection usable. */
+const isPolite = (reply: Reply): boolean => isRefusal(reply) && reply.code !== 421
+
+/** The tag that a refusal gets, by where it comes. */
+const tagOf = (reply: Reply, { stage }: Where, isSecure = false): string => {
+  if (reply.code === 421) return "ECONNECTION"
+  if (!isRefusal(reply)) return "EPROTOCOL"
+  if (stage === "MAIL" && reply.code === 530) return isSecure ? "ENOAUTH" : "ETLS"
+  const tags = { CONN: "ECONNECTION", EHLO: "ECONNECTION", STARTTLS: "ETLS", AUTH: "EAUTH", MAIL: "EENVELOPE", RCPT: "EENVELOPE" }
+  const later = { DATA: "EENVELOPE", BODY: "EMESSAGE", FINAL: "EMESSAGE", OTHER: "EPROTOCOL" }
+  return { ...tags, ...later }[stage]
+}
+
+export const failure = (failed: string, where: Where, more: Partial<Extract<Ending, { failed: string }>> = {}): Ending => ({
+  failed,
+  command: where.command,
+  reply: undefined,
+  inDoubt: where.stage === "FINAL",
+  attempted: where.attempted ?? true,
+  handedOver: where.stage === "FINAL",
+  ...more
+})
+
+export const refusal = (reply: Reply, where: Where, isSecure?: boolean): Ending =>
+  failure(tagOf(reply, where, isSecure), where, { reply: reply.id, inDoubt: where.stage === "FINAL" && !isRefusal(reply) && !isPositive(reply) })
+
+function* say(line: string, where: Where): Generator<Ask, Reply, Answer> {
+  return (yield { _tag: "Command", line, where }).reply!
+}
+
+const ok: End = { ending: { ok: true }, usable: true }
+
+/** NOOP and RSET: anything but 2yz ends the connection. */
+export function* simple(verb: "NOOP" | "RSET", state: { needsReset: boolean }, where: Partial<Where> = {}): Call {
+  const at: Where = { command: verb, stage: "OTHER", ...where }
+  const reply = yield* say(verb, at)
+  if (!isPositive(reply)) return { ending: refusal(reply, at), usable: false }
+  if (verb === "RSET") state.needsReset = false
+  return ok
+}
+
+export function* vrfy(text: string): Call {
+  const where: Where = { command: "VRFY", stage: "OTHER" }
+  const reply = yield* say(`VRFY ${text}`, where)
+  return reply.code === 421 || Math.floor(reply.code / 100) === 3
+    ? { ending: refusal(reply, where), usable: false }
+    : { ending: { ok: true, reply: reply.id }, usable: true }
+}
+
+export interface Mail {
+  readonly from: string
+  readonly to: ReadonlyArray<string>
+  readonly requireAll: boolean
+  readonly message: Message
+}
+
+export interface State {
+  needsReset: boolean
+  isSecure: boolean
+  isTrusted: boolean
+  isLmtp: boolean
+  offers: ReadonlyArray<string>
+}
+
+const entry = (recipient: string, reply: Reply, where: Where): Refused => {
+  const { failed, inDoubt } = refusal(reply, where) as Extract<Ending, { failed: string }>
+  return { recipient, failed, reply: reply.id, inDoubt }
+}
+
+/** The reply that speaks for several: the first 4yz, else the first. */
+const speaker = (replies: ReadonlyArray<Reply>): string | undefined =>
+  (replies.find(({ code }) => code >= 400 && code < 500) ?? replies[0])?.id
+
+const rcpt = (recipient: string): Where => ({ command: "RCPT TO", stage: "RCPT", attempted: true, recipient })
+const final: Where = { command: "DATA", stage: "FINAL" }
+
+export function* send(mail: Mail, state: State): Call {
+  if (state.needsReset) {
+    const reset = yield* simple("RSET", state, { attempted: false })
+    if (!("ok" in reset.ending)) return reset
+  }
+  const first: Where = { command: "MAIL FROM", stage: "MAIL" }
+  const from = yield* say(`MAIL FROM:<${mail.from}>`, first)
+  if (!isPositive(from)) return { ending: refusal(from, first, state.isSecure), usable: isPolite(from) }
+  state.needsReset = true
+  const known: Array<{ readonly recipient: string; readonly reply: Reply }> = []
+  for (const recipient of mail.to) {
+    const reply = yield* say(`RCPT TO:<${recipient}>`, rcpt(recipient))
+    if (!isPositive(reply) && !isPolite(reply)) return { ending: refusal(reply, rcpt(recipient)), usable: false }
+    known.push({ recipient, reply })
+  }
+  const refused = known.filter(({ reply }) => !isPositive(reply))
+  if (mail.requireAll ? refused.length > 0 : refused.length === known.length) {
+    const entries = refused.map(({ recipient, reply }) => entry(recipient, reply, rcpt(recipient)))
+    const more = { reply: speaker(refused.map(({ reply }) => reply)), refused: entries, inDoubt: false }
+    return { ending: failure("EENVELOPE", { command: "RCPT TO", stage: "RCPT" }, more), usable: true }
+  }
+  const data: Where = { command: "DATA", stage: "DATA", attempted: true }
+  const go = yield* say("DATA", data)
+  if (go.code !== 354) return { ending: refusal(go, data), usable: isPolite(go) }
+  return yield* deliver(mail, state, known)
+}
+
+/** The body, and who has it in the end. */
+function* deliver(mail: Mail, state: State, known: ReadonlyArray<{ readonly recipient: string; readonly reply: Reply }>): Call {
+  yield { _tag: "Body", message: mail.message }
+  const count = state.isLmtp ? known.filter(({ reply }) => isPositive(reply)).length : 1
+  const { failed, replies = [] } = yield { _tag: "Final", message: mail.message, count }
+  state.needsReset = !replies.some(isPositive)
+  if (failed !== undefined && replies.length === 0) return { ending: failed(final), usable: false }
+  const usable = failed === undefined && replies.every((reply) => isPositive(reply) || isPolite(reply))
+  let next = 0
+  const refused: Array<Refused> = []
+  const said: Array<Reply> = []
+  const accepted: Array<string> = []
+  for (const { recipient, reply: before } of known) {
+    const after = isPositive(before) ? replies[state.isLmtp ? next++ : 0] : undefined
+    const decisive = isPositive(before) ? after : before
+    if (decisive === undefined) {
+      const lost = failed!(final) as Extract<Ending, { failed: string }>
+      refused.push({ recipient, failed: lost.failed, reply: lost.reply, inDoubt: true })
+      continue
+    }
+    if (isPositive(decisive)) accepted.push(recipient)
+    else {
+      refused.push(entry(recipient, decisive, isPositive(before) ? final : rcpt(recipient)))
+      said.push(decisive)
+    }
+  }
+  if (accepted.length > 0) return { ending: { ok: true, reply: replies.at(-1)!.id, accepted, refused }, usable }
+  const [only] = replies
+  if (failed === undefined && only !== undefined && replies.length === 1) {
+    const ending = refusal(only, final)
+    return { ending: "failed" in ending && ending.failed === "EMESSAGE" ? { ...ending, refused } : ending, usable }
+  }
+  const lostReply = refused.flatMap(({ inDoubt, reply }) => inDoubt && reply !== undefined ? [reply] : [])
+  const more = { reply: speaker(said) ?? lostReply[0], refused, inDoubt: refused.some(({ inDoubt }) => inDoubt) }
+  return { ending: failure("EMESSAGE", final, more), usable }
+}
+
+export const username = "ann"
+export const password = "hunter2-canary"
+const base64 = (text: string): string => btoa(text)
+
+const auth = (name: string): Where => ({ command: `AUTH ${name}`, stage: "AUTH" })
+
+const refusedLogin = (reply: Reply, where: Where): End => ({ ending: refusal(reply, where), usable: isPolite(reply) })
+
+/** One mechanism; a reply when it was the mechanism that the server refused. */
+function* attempt(name: string): Generator<Ask, End | Reply, Answer> {
+  const where = auth(name)
+  const answers = name === "PLAIN" ? [] : [username, password]
+  let reply = yield* say(name === "PLAIN" ? `AUTH PLAIN ${base64(`\0${username}\0${password}`)}` : "AUTH LOGIN", where)
+  while (reply.code === 334) {
+    const next = answers.shift()
+    if (next === undefined) {
+      const said = yield* say("*", where)
+      return isPolite(said) ? { ending: failure("EAUTH", where), usable: true } : refusedLogin(said, where)
+    }
+    reply = yield* say(base64(next), { ...where, attempted: true })
+  }
+  if (reply.code === 235) return answers.length === 0 ? ok : { ending: failure("EAUTH", where), usable: false }
+  return [504, 534, 538].includes(reply.code) ? reply : refusedLogin(reply, where)
+}
+
+export function* login(state: State, isFailed: () => ((where: Where) => Ending) | undefined): Call {
+  if (state.needsReset) {
+    const reset = yield* simple("RSET", state)
+    if (!("ok" in reset.ending)) return reset
+  }
+  const names = ["PLAIN", "LOGIN"].filter((name) => state.offers.includes(name))
+  if (!state.isTrusted || names.length === 0) {
+    return { ending: failure("EAUTH", { command: "API", stage: "AUTH", attempted: false }), usable: true }
+  }
+  const lost = isFailed()
+  if (lost !== undefined) return { ending: lost({ command: "AUTH", stage: "AUTH", attempted: false }), usable: false }
+  let last: Reply | undefined
+  for (const name of names) {
+    const end = yield* attempt(name)
+    if (!("id" in end)) return end
+    last = end
+  }
+  return { ending: failure("EAUTH", { command: "AUTH", stage: "AUTH" }, { reply: last!.id }), usable: true }
+}
+
+export function* quit(): Call {
+  yield* say("QUIT", { command: "QUIT", stage: "OTHER" })
+  return ok
+}
+
+export type Tls = "off" | "starttls" | "opportunistic" | "implicit"
+
+export const offersOf = ({ offers }: Reply): ReadonlyArray<string> => offers.flatMap((line) => line.split(" "))
+
+/** EHLO or LHLO, and HELO for those who know neither; undefined = went well. */
+function* hello(state: State, tls: Tls, isFirst: boolean): Generator<Ask, Ending | undefined, Answer> {
+  const where: Where = { command: state.isLmtp ? "LHLO" : "EHLO", stage: "EHLO" }
+  const reply = yield* say(`${where.command} me.test`, where)
+  state.offers = reply.code === 250 ? offersOf(reply) : []
+  if (reply.code === 250) return undefined
+  if (state.isLmtp || !isFirst || ![500, 501, 502, 504].includes(reply.code)) return refusal(reply, where)
+  if (tls === "starttls") return failure("ETLS", { command: "STARTTLS", stage: "STARTTLS" }, { reply: reply.id })
+  const second = yield* say("HELO me.test", { ...where, command: "HELO" })
+  return second.code === 250 ? undefined : refusal(second, { ...where, command: "HELO" })
+}
+
+const tlsFailure = (command: string): Ending => failure("ETLS", { command, stage: "STARTTLS" })
+
+/** From the socket to a dialogue. A failed opportunistic handshake is followed by one dialogue in clear. */
+export function* open(tls: Tls, state: State): Call {
+  yield { _tag: "Dial" }
+  if (tls === "implicit") {
+    const { upgrade } = yield { _tag: "Upgrade" }
+    if (upgrade === "late") return { ending: failure("ETIMEDOUT", { command: "CONN", stage: "CONN" }), usable: false }
+    if (upgrade !== "done") return { ending: tlsFailure("CONN"), usable: false }
+    state.isSecure = state.isTrusted = true
+  }
+  const { reply: greeting } = yield { _tag: "Greeting" }
+  if (greeting!.code !== 220) return { ending: refusal(greeting!, { command: "CONN", stage: "CONN" }), usable: false }
+  const failed = yield* hello(state, tls, true)
+  if (failed !== undefined) return { ending: failed, usable: false }
+  if (tls === "off" || tls === "implicit") return ok
+  if (!state.offers.includes("STARTTLS")) return tls === "starttls" ? { ending: tlsFailure("STARTTLS"), usable: false } : ok
+  const where: Where = { command: "STARTTLS", stage: "STARTTLS" }
+  const reply = yield* say("STARTTLS", where)
+  if (reply.code !== 220) {
+    return isPolite(reply) && tls === "opportunistic" ? ok : { ending: refusal(reply, where), usable: false }
+  }
+  const { upgrade } = yield { _tag: "Upgrade" }
+  if (upgrade !== "done") {
+    if (tls === "opportunistic" && upgrade !== "plaintext") return yield* open("off", state)
+    return { ending: upgrade === "late" ? failure("ETIMEDOUT", where) : tlsFailure("STARTTLS"), usable: false }
+  }
+  state.isSecure = true
+  state.isTrusted = tls === "starttls"
+  const again = yield* hello(state, tls, false)
+  return again === undefined ? ok : { ending: again, usable: false }
+}
