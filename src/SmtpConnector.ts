@@ -194,6 +194,11 @@ export interface Duplex {
    * is already held back is a failure. Interruption destroys the stream. Any failure inside, FIN and errno included, is ETLS.
    */
   readonly upgrade: (tls: TlsUpgrade) => Effect.Effect<TlsInfo, ETLS>
+  /**
+   * Whether a handshake that offered a session of an earlier connection was lost: some servers cannot resume. The
+   * connector offers that server none again, so dialling once more makes a full handshake. Default false.
+   */
+  readonly failedToResume?: boolean | undefined
   /** Sends FIN after what was written. */
   readonly end: () => void
   /** Frees the socket at once. */

@@ -82,9 +82,16 @@ const hello = Effect.fnUntraced(function*(
   return second.code === 250 ? SmtpCapabilities.none(second) : yield* refused(second, { stage: "HELO" })
 })
 
-/** Marks a failed opportunistic handshake: the caller dials once more, without STARTTLS. */
+/**
+ * Marks a handshake after which the caller dials once more: a failed opportunistic one, now without STARTTLS; or one that
+ * was lost because the server cannot resume a session, now without offering one.
+ */
 class HandshakeFailed {
   readonly _tag = "HandshakeFailed"
+  readonly tls: Resolved["tls"]
+  constructor(tls: Resolved["tls"]) {
+    this.tls = tls
+  }
 }
 
 /** Plaintext in place of the handshake is an attack, and settings of ours that cannot be are a mistake: neither is redialled. */
@@ -111,7 +118,10 @@ const startTls = Effect.fnUntraced(function*(
   }
   return yield* wire.upgrade(upgradeOf(options), "STARTTLS").pipe(
     Effect.asSome,
-    Effect.mapError((error) => !isRequired && mayRedial(error) ? new HandshakeFailed() : error)
+    Effect.mapError((error) => {
+      if (wire.failedToResume) return new HandshakeFailed(options.tls)
+      return !isRequired && mayRedial(error) ? new HandshakeFailed("off") : error
+    })
   )
 })
 
@@ -139,7 +149,10 @@ const failingAt = (step: Failed["step"]) => (error: SmtpError.ConnectError): Fai
 
 const greet = Effect.fnUntraced(function*(wire: SmtpWire.SmtpWire, options: Resolved) {
   const security = usesImplicitTls(options, wire)
-    ? Option.some(yield* Effect.mapError(wire.upgrade(upgradeOf(options), "CONN"), failingAt(1)))
+    ? Option.some(
+      yield* Effect.mapError(wire.upgrade(upgradeOf(options), "CONN"), (error) =>
+        wire.failedToResume ? new HandshakeFailed(options.tls) : failingAt(1)(error))
+    )
     : Option.none<SmtpConnector.TlsInfo>()
   const greeting = yield* Effect.mapError(wire.greeting(greetingHint(options)), failingAt(2))
   if (greeting.code !== 220) return yield* Effect.fail(failingAt(2)(refused(greeting, { stage: "GREETING" })))
@@ -226,6 +239,7 @@ const dial = Effect.fnUntraced(function*(
     const share = (deadline - (yield* now)) / (targets.length - index)
     const exit = yield* scopedOnFailure(attempt(connector, target, options, share)).pipe(Effect.result)
     if (exit._tag === "Success") return exit.success
+    if ("tls" in exit.failure) return yield* Effect.fail(exit.failure)
     if (furthest === undefined || exit.failure.step > furthest.step) furthest = exit.failure
   }
   return yield* furthest!.error
@@ -269,6 +283,6 @@ export const open = Effect.fnUntraced(function*(
   ): Effect.Effect<Session, SmtpError.ConnectError, Scope.Scope> =>
     scopedOnFailure(
       Effect.flatMap(dial(connector, targets, o, deadline), (greeted) => converse(greeted, o, connector.localName))
-    ).pipe(Effect.catchTag("HandshakeFailed", () => session({ ...o, tls: "off" })))
+    ).pipe(Effect.catchTag("HandshakeFailed", ({ tls }) => session({ ...o, tls })))
   return yield* session(options)
 })

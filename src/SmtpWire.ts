@@ -364,6 +364,11 @@ export class SmtpWire implements SmtpConnector.Listener {
     return address.includes(":") ? `[IPv6:${address.replace(/%.*$/, "")}]` : `[${address}]`
   }
 
+  /** Whether dialling again may do what a lost handshake did not: it offered a session that the server cannot resume. */
+  get failedToResume(): boolean {
+    return this.#duplex.failedToResume === true
+  }
+
   get isSecuredByMaker(): boolean {
     return this.#duplex.secured
   }

@@ -763,6 +763,38 @@ describe("the upgrade", () => {
     ))
 })
 
+describe("a handshake that was lost because the server cannot resume a session", () => {
+  /** The first handshakes say that they offered a session. */
+  const resuming = (times: number) => {
+    let left = times
+    return duplexing((duplex) => {
+      const failedToResume = left-- > 0
+      return { failedToResume, upgrade: duplex.upgrade }
+    })
+  }
+
+  for (const [tls, steps] of [["starttls", 2], ["implicit", 2]] as const) {
+    it.effect(`is followed by one that offers none, with tls: "${tls}"`, () =>
+      withServer(
+        { faults: [at("tls", reset, { connection: 1 })] },
+        Effect.gen(function*() {
+          const { security } = yield* make({ tls }).pipe(resuming(1))
+          assert.isTrue(Option.isSome(security))
+          assert.strictEqual(yield* count, steps)
+        })
+      ))
+  }
+
+  it.effect("is the end where no session was offered", () =>
+    withServer(
+      { faults: [at("tls", reset, { connection: 1 })] },
+      Effect.gen(function*() {
+        assert.strictEqual((yield* refusal().pipe(resuming(0)))._tag, "ETLS")
+        assert.strictEqual(yield* count, 1)
+      })
+    ))
+})
+
 describe("the redial of opportunistic mode", () => {
   it.effect("happens once: what it fails with is the end", () =>
     withServer(

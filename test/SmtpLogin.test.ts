@@ -1163,26 +1163,41 @@ describe("secrets (S17)", () => {
       ))
   }
 
+  const echoing: SmtpServer.Script = {
+    respond: {
+      auth: ({ argument, line, verb }) => {
+        if (argument.startsWith("LOGIN")) return reply(334, "")
+        const words = argument.split(" ").at(-1) ?? ""
+        const decoded = Buffer.from(words, "base64").toString()
+        return verb === "AUTH" && decoded === "ann"
+          ? reply(334, "")
+          : reply(535, `5.7.8 what is "${line}", i.e. ${decoded.replaceAll("\0", " ")}`, base64("canary-mistake"))
+      }
+    }
+  }
+
   it.effect("that a server echoes, in clear or as they were sent, are not in the error", () =>
     withServer(
-      {
-        respond: {
-          auth: ({ argument, line, verb }) => {
-            if (argument.startsWith("LOGIN")) return reply(334, "")
-            const words = argument.split(" ").at(-1) ?? ""
-            const decoded = Buffer.from(words, "base64").toString()
-            return verb === "AUTH" && decoded === "ann"
-              ? reply(334, "")
-              : reply(535, `5.7.8 what is "${line}", i.e. ${decoded.replaceAll("\0", " ")}`, base64("canary-mistake"))
-          }
-        }
-      },
+      echoing,
       Effect.gen(function*() {
         for (const mechanism of ["PLAIN", "LOGIN"]) {
           const error = yield* refusal({ auth: wrong, mechanisms: [mechanism] })
           assert.strictEqual(error.responseCode, 535)
           assert.include(error.message, "***")
           for (const trace of traces(...secrets)) assert.notInclude(shown(error), trace)
+        }
+      })
+    ))
+
+  it.effect("that a server echoes are in no line of the transcript", () =>
+    withServer(
+      echoing,
+      Effect.gen(function*() {
+        for (const mechanism of ["PLAIN", "LOGIN"]) {
+          const login = Effect.scoped(make({ auth: wrong, mechanisms: [mechanism], transcript: "full" }))
+          const { text } = yield* sinks(login)
+          assert.include(text, "S: 535 5.7.8 ***")
+          for (const trace of traces(...secrets)) assert.notInclude(text, trace)
         }
       })
     ))

@@ -154,6 +154,7 @@ describe("what is no reply", () => {
     ["\n", "a line ends in a bare LF"],
     ["250 a\r\n250 b\n", "a line ends in a bare LF"],
     ["250-a\r\n251 b\r\n", "the lines of a reply differ in their code"],
+    ["250-a\r\nHTTP/1.1 400\r\n250 c\r\n", noCode],
     ["250-a\r\n550-b\r\n250 c\r\n", "the lines of a reply differ in their code"]
   ])("%j is a failure however it is split", (input, expected) => {
     // A reply that comes before is handed over whole; the detail of a line that starts wrongly may be known sooner.

@@ -36,6 +36,7 @@ class NodeDuplex implements Duplex {
   readonly secured: boolean
   readonly localAddress: string | undefined
   readonly remoteAddress: string | undefined
+  failedToResume = false
   private stream: NodeStream
   /** The stream, and those that it lies on. */
   private readonly layers: Array<NodeStream> = []
@@ -141,14 +142,19 @@ class NodeDuplex implements Duplex {
     if (this.stream.readableLength > 0) return fail(failures.surplus())
     const settings = nodeTls.settingsOf(upgrade)
     if (Result.isFailure(settings)) return fail(settings.failure)
-    const { keep, kept, watch } = tlsSessions.slotOf(this.sessions, settings.success, now)
+    const { bar, keep, kept, watch } = tlsSessions.slotOf(this.sessions, settings.success, now)
     const session = kept && { session: kept.session }
     this.detach()
     const secure = tls.connect({ ...settings.success.options, ...session, socket: this.stream })
     this.adopt(secure)
     watch(secure)
-    const onError = (cause: unknown) => fail(failures.of(cause))
-    const onClose = () => fail(failures.lost(undefined))
+    const lose = (error: ETLS) => {
+      this.failedToResume = kept !== undefined && error.temporary === true
+      if (this.failedToResume) bar()
+      fail(error)
+    }
+    const onError = (cause: unknown) => lose(failures.of(cause))
+    const onClose = () => lose(failures.lost(undefined))
     secure.once("error", onError).once("close", onClose).once("secureConnect", () => {
       secure.off("error", onError).off("close", onClose)
       const judged = nodeTls.judge(secure, settings.success, kept?.peer)

@@ -70,10 +70,13 @@ export interface TlsSessions {
   /** The latest session under this key, which is forgotten thereby. */
   readonly take: (key: string, now: bigint) => Kept | undefined
   readonly put: (key: string, kept: Kept) => void
+  /** From now on none is kept under this key: its server lost a connection to which one was offered. */
+  readonly bar: (key: string) => void
 }
 
 class Store implements TlsSessions {
   private readonly byKey = new Map<string, Array<Kept>>()
+  private readonly barred = new Set<string>()
 
   readonly take = (key: string, now: bigint): Kept | undefined => {
     const kept = this.byKey.get(key)?.pop()
@@ -84,7 +87,7 @@ class Store implements TlsSessions {
   }
 
   readonly put = (key: string, kept: Kept): void => {
-    if (kept.session.length > maxSessionLength) return
+    if (kept.session.length > maxSessionLength || this.barred.has(key)) return
     const all = [...this.byKey.get(key) ?? [], kept].slice(-maxPerKey)
     // Behind all others: the order of the map is the order of use.
     this.byKey.delete(key)
@@ -93,6 +96,13 @@ class Store implements TlsSessions {
       if (this.byKey.size <= maxKeys) return
       this.byKey.delete(oldest)
     }
+  }
+
+  readonly bar = (key: string): void => {
+    this.byKey.delete(key)
+    this.barred.add(key)
+    const [oldest] = this.barred
+    if (this.barred.size > maxKeys && oldest !== undefined) this.barred.delete(oldest)
   }
 }
 
@@ -154,13 +164,15 @@ export interface Source {
 export interface Slot {
   /** The session to offer. */
   readonly kept: Kept | undefined
+  /** The handshake that offered a session was lost. */
+  readonly bar: () => void
   /** Looks out for the sessions of a socket; before its handshake, for Node tells of those of TLS 1.2 nobody later. */
   readonly watch: (socket: tls.TLSSocket) => void
   /** The peer of the socket was verified: its sessions are kept, those included that come later. */
   readonly keep: (socket: tls.TLSSocket, peer: Peer) => void
 }
 
-const none: Slot = { kept: undefined, watch: () => {}, keep: () => {} }
+const none: Slot = { kept: undefined, bar: () => {}, watch: () => {}, keep: () => {} }
 
 /**
  * Takes a session for a handshake. Where nothing is verified, and without a source, none is read and none is written.
@@ -176,6 +188,7 @@ export const slotOf = (source: Source | undefined, settings: Settings, now: bigi
   let verified: Omit<Kept, "session"> | undefined
   return {
     kept,
+    bar: () => store.bar(key),
     watch: (socket) => {
       socket.on("session", (session) => {
         if (verified !== undefined) store.put(key, { ...verified, session })

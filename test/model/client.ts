@@ -22,6 +22,7 @@ export interface Refused {
   readonly recipient: string
   readonly failed: string
   readonly reply: string | undefined
+  readonly code: number | undefined
   readonly inDoubt: boolean
 }
 
@@ -31,7 +32,8 @@ export type Ending =
   | {
     readonly failed: string
     readonly command?: string
-    readonly reply?: string | undefined
+    readonly reply: string | undefined
+    readonly code: number | undefined
     readonly inDoubt: boolean
     readonly attempted: boolean
     readonly handedOver: boolean
@@ -88,6 +90,7 @@ export const failure = (failed: string, where: Where, more: Partial<Extract<Endi
   failed,
   command: where.command,
   reply: undefined,
+  code: undefined,
   inDoubt: where.stage === "FINAL",
   attempted: where.attempted ?? true,
   handedOver: where.stage === "FINAL",
@@ -95,7 +98,11 @@ export const failure = (failed: string, where: Where, more: Partial<Extract<Endi
 })
 
 export const refusal = (reply: Reply, where: Where, isSecure?: boolean): Ending =>
-  failure(tagOf(reply, where, isSecure), where, { reply: reply.id, inDoubt: where.stage === "FINAL" && !isRefusal(reply) && !isPositive(reply) })
+  failure(tagOf(reply, where, isSecure), where, {
+    reply: reply.id,
+    code: reply.code,
+    inDoubt: where.stage === "FINAL" && !isRefusal(reply)
+  })
 
 function* say(line: string, where: Where): Generator<Ask, Reply, Answer> {
   return (yield { _tag: "Command", line, where }).reply!
@@ -137,12 +144,15 @@ export interface State {
 
 const entry = (recipient: string, reply: Reply, where: Where): Refused => {
   const { failed, inDoubt } = refusal(reply, where) as Extract<Ending, { failed: string }>
-  return { recipient, failed, reply: reply.id, inDoubt }
+  return { recipient, failed, reply: reply.id, code: reply.code, inDoubt }
 }
 
 /** The reply that speaks for several: the first 4yz, else the first. */
-const speaker = (replies: ReadonlyArray<Reply>): string | undefined =>
-  (replies.find(({ code }) => code >= 400 && code < 500) ?? replies[0])?.id
+const speaker = (refused: ReadonlyArray<Refused>): { readonly reply: string | undefined; readonly code: number | undefined } => {
+  const replied = refused.filter(({ reply }) => reply !== undefined)
+  const { code, reply } = replied.find(({ code = 0 }) => code >= 400 && code < 500) ?? replied[0] ?? { code: undefined, reply: undefined }
+  return { reply, code }
+}
 
 const rcpt = (recipient: string): Where => ({ command: "RCPT TO", stage: "RCPT", attempted: true, recipient })
 const final: Where = { command: "DATA", stage: "FINAL" }
@@ -165,7 +175,7 @@ export function* send(mail: Mail, state: State): Call {
   const refused = known.filter(({ reply }) => !isPositive(reply))
   if (mail.requireAll ? refused.length > 0 : refused.length === known.length) {
     const entries = refused.map(({ recipient, reply }) => entry(recipient, reply, rcpt(recipient)))
-    const more = { reply: speaker(refused.map(({ reply }) => reply)), refused: entries, inDoubt: false }
+    const more = { ...speaker(entries), refused: entries, inDoubt: false }
     return { ending: failure("EENVELOPE", { command: "RCPT TO", stage: "RCPT" }, more), usable: true }
   }
   const data: Where = { command: "DATA", stage: "DATA", attempted: true }
@@ -184,21 +194,17 @@ function* deliver(mail: Mail, state: State, known: ReadonlyArray<{ readonly reci
   const usable = failed === undefined && replies.every((reply) => isPositive(reply) || isPolite(reply))
   let next = 0
   const refused: Array<Refused> = []
-  const said: Array<Reply> = []
   const accepted: Array<string> = []
   for (const { recipient, reply: before } of known) {
     const after = isPositive(before) ? replies[state.isLmtp ? next++ : 0] : undefined
     const decisive = isPositive(before) ? after : before
     if (decisive === undefined) {
       const lost = failed!(final) as Extract<Ending, { failed: string }>
-      refused.push({ recipient, failed: lost.failed, reply: lost.reply, inDoubt: true })
+      refused.push({ recipient, failed: lost.failed, reply: lost.reply, code: lost.code, inDoubt: true })
       continue
     }
     if (isPositive(decisive)) accepted.push(recipient)
-    else {
-      refused.push(entry(recipient, decisive, isPositive(before) ? final : rcpt(recipient)))
-      said.push(decisive)
-    }
+    else refused.push(entry(recipient, decisive, isPositive(before) ? final : rcpt(recipient)))
   }
   if (accepted.length > 0) return { ending: { ok: true, reply: replies.at(-1)!.id, accepted, refused }, usable }
   const [only] = replies
@@ -206,8 +212,7 @@ function* deliver(mail: Mail, state: State, known: ReadonlyArray<{ readonly reci
     const ending = refusal(only, final)
     return { ending: "failed" in ending && ending.failed === "EMESSAGE" ? { ...ending, refused } : ending, usable }
   }
-  const lostReply = refused.flatMap(({ inDoubt, reply }) => inDoubt && reply !== undefined ? [reply] : [])
-  const more = { reply: speaker(said) ?? lostReply[0], refused, inDoubt: refused.some(({ inDoubt }) => inDoubt) }
+  const more = { ...speaker(refused), refused, inDoubt: refused.some(({ inDoubt }) => inDoubt) }
   return { ending: failure("EMESSAGE", final, more), usable }
 }
 
@@ -215,19 +220,23 @@ export const username = "ann"
 export const password = "hunter2-canary"
 const base64 = (text: string): string => btoa(text)
 
-const auth = (name: string): Where => ({ command: `AUTH ${name}`, stage: "AUTH" })
+const auth = (name: string, isFirst: boolean): Where => ({
+  command: `AUTH ${name}`,
+  stage: "AUTH",
+  ...(isFirst ? {} : { attempted: true })
+})
 
 const refusedLogin = (reply: Reply, where: Where): End => ({ ending: refusal(reply, where), usable: isPolite(reply) })
 
 /** One mechanism; a reply when it was the mechanism that the server refused. */
-function* attempt(name: string): Generator<Ask, End | Reply, Answer> {
-  const where = auth(name)
+function* attempt(name: string, isFirst: boolean): Generator<Ask, End | Reply, Answer> {
+  const where = auth(name, isFirst)
   const answers = name === "PLAIN" ? [] : [username, password]
   let reply = yield* say(name === "PLAIN" ? `AUTH PLAIN ${base64(`\0${username}\0${password}`)}` : "AUTH LOGIN", where)
   while (reply.code === 334) {
     const next = answers.shift()
     if (next === undefined) {
-      const said = yield* say("*", where)
+      const said = yield* say("*", { ...where, attempted: true })
       return isPolite(said) ? { ending: failure("EAUTH", where), usable: true } : refusedLogin(said, where)
     }
     reply = yield* say(base64(next), { ...where, attempted: true })
@@ -249,11 +258,11 @@ export function* login(state: State, isFailed: () => ((where: Where) => Ending) 
   if (lost !== undefined) return { ending: lost({ command: "AUTH", stage: "AUTH", attempted: false }), usable: false }
   let last: Reply | undefined
   for (const name of names) {
-    const end = yield* attempt(name)
+    const end = yield* attempt(name, last === undefined)
     if (!("id" in end)) return end
     last = end
   }
-  return { ending: failure("EAUTH", { command: "AUTH", stage: "AUTH" }, { reply: last!.id }), usable: true }
+  return { ending: failure("EAUTH", { command: "AUTH", stage: "AUTH" }, { reply: last!.id, code: last!.code }), usable: true }
 }
 
 export function* quit(): Call {
@@ -272,7 +281,7 @@ function* hello(state: State, tls: Tls, isFirst: boolean): Generator<Ask, Ending
   state.offers = reply.code === 250 ? offersOf(reply) : []
   if (reply.code === 250) return undefined
   if (state.isLmtp || !isFirst || ![500, 501, 502, 504].includes(reply.code)) return refusal(reply, where)
-  if (tls === "starttls") return failure("ETLS", { command: "STARTTLS", stage: "STARTTLS" }, { reply: reply.id })
+  if (tls === "starttls") return failure("ETLS", { command: "STARTTLS", stage: "STARTTLS" }, { reply: reply.id, code: reply.code })
   const second = yield* say("HELO me.test", { ...where, command: "HELO" })
   return second.code === 250 ? undefined : refusal(second, { ...where, command: "HELO" })
 }

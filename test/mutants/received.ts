@@ -67,10 +67,10 @@ export const received: Mutants = {
   ],
   S15: [
     {
-      name: "a reply that answers nothing is passed over",
+      name: "a reply that answers nothing waits for a command",
       file: "src/SmtpWire.ts",
       search: "return this.fail({ _tag: this.#inBody || this.#isBodyDue ? \"Refused\" : \"Unsolicited\", reply })",
-      replace: "return",
+      replace: "return void this.#arrived.push(reply)",
       test: wire
     },
     {
@@ -86,6 +86,13 @@ export const received: Mutants = {
       search: "if (!this.#wire.isReady) this.#wire.fail",
       replace: "if (!this.#wire.isReady && Exit.isSuccess(exit)) this.#wire.fail",
       test: interruption
+    },
+    {
+      name: "a reply of the wrong class leaves the connection open",
+      file: "src/SmtpTransaction.ts",
+      search: "if (!state.isSettled) dialogue",
+      replace: "if (!state.isSettled && !dialogue.session.wire.isReady) dialogue",
+      test: "test/SmtpTransaction.test.ts"
     },
     {
       name: "a deadline leaves the connection open",
@@ -127,7 +134,7 @@ export const received: Mutants = {
       file: "src/internal/transcript.ts",
       search: "isAuth ? bare(reply) : SmtpReply.render(reply)",
       replace: "isAuth && reply.code === 235 ? bare(reply) : SmtpReply.render(reply)",
-      test: logging
+      test: login
     },
     {
       name: "the transcript has the responses of AUTH",

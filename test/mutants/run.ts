@@ -17,8 +17,8 @@ import { type Mutant, occurrences, patternOf, root, type Row, type Shown, shown 
 const workers = 2
 /** Seconds that one run of a tool may take. */
 const limit = 180
-/** The machine may be busy: a test that is slow is no mutant killed. */
-const testTimeout = 30_000
+/** Milliseconds for one test; the machine may be busy, and a slow test is no mutant killed. */
+const testTimeout = { baseline: 60_000, mutant: 15_000 }
 
 interface Numbered extends Mutant {
   readonly row: Row
@@ -78,13 +78,13 @@ interface Json {
 }
 
 /** Runs the tests that SECURITY.md names, some of them, in a copy. */
-const vitest = Effect.fnUntraced(function*(copy: string, tests: ReadonlyArray<Shown>, bail: number) {
+const vitest = Effect.fnUntraced(function*(copy: string, tests: ReadonlyArray<Shown>, kind: keyof typeof testTimeout) {
   const file = join(copy, "results.json")
   const files = [...new Set(tests.map((test) => test.file))]
   const pattern = [...new Set(tests.map(patternOf))].join("|")
-  const settings = ["--reporter=json", `--outputFile=${file}`, `--testTimeout=${testTimeout}`, `--bail=${bail}`]
+  const limits = [`--testTimeout=${testTimeout[kind]}`, `--bail=${kind === "mutant" ? 1 : 0}`, "--maxWorkers=1"]
   rmSync(file, { force: true })
-  const args = ["run", ...files, "-t", pattern, ...settings, "--maxWorkers=1"]
+  const args = ["run", ...files, "-t", pattern, "--reporter=json", `--outputFile=${file}`, ...limits]
   const { code, output } = yield* tool(copy, "vitest/vitest.mjs", args)
   return read(file, copy, code, output)
 })
@@ -114,7 +114,7 @@ const readText = (file: string): string => {
 
 /** The copy as it is: what SECURITY.md names is there and passes. */
 const baseline = Effect.fnUntraced(function*(copy: string, tests: ReadonlyArray<Shown>) {
-  const results = yield* vitest(copy, tests, 0)
+  const results = yield* vitest(copy, tests, "baseline")
   const failed = results.tests.filter(({ status }) => status === "failed").map((test) =>
     `${test.file}: fails without a mutant: ${test.fullName}\n${test.failureMessages.join("\n").slice(0, 400)}`
   )
@@ -170,7 +170,7 @@ const attempt = Effect.fnUntraced(function*(copy: string, mutant: Numbered) {
   writeFileSync(file, mutated(copy, mutant))
   const tests = shown.filter((test) => test.row === mutant.row && test.file === mutant.test)
   const results = yield* Effect.ensuring(
-    vitest(copy, tests, 1),
+    vitest(copy, tests, "mutant"),
     Effect.sync(() => writeFileSync(file, source))
   )
   const seconds = Number(process.hrtime.bigint() - start) / 1e9

@@ -131,9 +131,10 @@ export const secured: Mutants = {
     {
       name: "what was offered adds up over several EHLOs",
       file: "src/SmtpCapabilities.ts",
-      search: "const extensions = new Map<string, ReadonlyArray<string>>()",
+      search:
+        "export const fromReply = (reply: SmtpReply): SmtpCapabilities => {\n  const extensions = new Map<string, Array<string>>()",
       replace:
-        "const self = globalThis as { seen?: Map<string, ReadonlyArray<string>> }\n  const extensions = self.seen ??= new Map<string, ReadonlyArray<string>>()",
+        "const seen = new Map<string, Array<string>>()\nexport const fromReply = (reply: SmtpReply): SmtpCapabilities => {\n  const extensions = seen",
       test: handshake
     }
   ],

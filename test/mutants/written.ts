@@ -219,15 +219,15 @@ export const written: Mutants = {
     {
       name: "a dot that begins the message is not stuffed",
       file: "src/DotStuffing.ts",
-      search: "private position = LINE_START",
-      replace: "private position = MIDDLE",
+      search: "hasEightBit = false\n  private position = LINE_START",
+      replace: "hasEightBit = false\n  private position = MIDDLE",
       test: stuffing
     },
     {
       name: "a line that begins with a chunk is not stuffed",
       file: "src/DotStuffing.ts",
-      search: "this.position = position\n",
-      replace: "this.position = position === LINE_START ? MIDDLE : position\n",
+      search: "this.position = position\n    this.hasEightBit",
+      replace: "this.position = position === LINE_START ? MIDDLE : position\n    this.hasEightBit",
       test: stuffing
     },
     {

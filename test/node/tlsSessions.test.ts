@@ -3,13 +3,16 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import { TestClock } from "effect/testing"
+import { EventEmitter } from "node:events"
 import * as net from "node:net"
 import * as tls from "node:tls"
 import { codeOf } from "../../src/internal/errorCause.ts"
 import { type CertificateAndKey, makeCertificate } from "../../src/node/certificate.ts"
 import * as NodeConnector from "../../src/node/NodeConnector.ts"
 import * as nodeDuplex from "../../src/node/nodeDuplex.ts"
+import { settingsOf } from "../../src/node/nodeTls.ts"
 import * as tlsSessions from "../../src/node/tlsSessions.ts"
 import { type Endpoint, SmtpConnector, type TlsOptions, type TlsUpgrade } from "../../src/SmtpConnector.ts"
 import * as certificates from "./certificates.ts"
@@ -332,6 +335,36 @@ describe("the store", () => {
     assert.strictEqual(store.take("key", tlsSessions.maxAge), undefined)
     store.put("key", kept("b", 5n))
     assert.strictEqual(store.take("key", tlsSessions.maxAge + 5n), undefined)
+  })
+
+  it("counts the age of what a resumed connection leaves from the full handshake", () => {
+    const store = tlsSessions.make()
+    const source = { store, server: { host: "mx.test", port: 25 } }
+    const settings = Result.getOrThrow(settingsOf(expecting()))
+    const connection = (now: bigint, isReused: boolean) => {
+      const socket = Object.assign(new EventEmitter(), {
+        isSessionReused: () => isReused,
+        getProtocol: () => "TLSv1.3"
+      }) as unknown as tls.TLSSocket
+      const { keep, kept, watch } = tlsSessions.slotOf(source, settings, now)
+      watch(socket)
+      keep(socket, peer)
+      socket.emit("session", Buffer.from("ticket"))
+      return kept?.verifiedAt
+    }
+    const late = tlsSessions.maxAge - 1n
+    assert.deepStrictEqual([connection(0n, false), connection(late, true), connection(late, true)], [undefined, 0n, 0n])
+    assert.deepStrictEqual([connection(late + 1n, false), connection(late + 2n, true)], [undefined, late + 1n])
+  })
+
+  it("keeps nothing of a connection that was not verified", () => {
+    const store = tlsSessions.make()
+    const source = { store, server: { host: "mx.test", port: 25 } }
+    const settings = Result.getOrThrow(settingsOf(expecting()))
+    const socket = new EventEmitter() as unknown as tls.TLSSocket
+    tlsSessions.slotOf(source, settings, 0n).watch(socket)
+    socket.emit("session", Buffer.from("ticket"))
+    assert.strictEqual(tlsSessions.slotOf(source, settings, 0n).kept, undefined)
   })
 
   it("has a key for each server and policy, and no secret in it", () => {

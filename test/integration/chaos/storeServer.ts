@@ -31,7 +31,7 @@ process.stdin.on("end", () => process.exit()).resume()
 Effect.gen(function*() {
   const server = yield* NodeSmtpServer.NodeSmtpServer
   process.stdout.write(`${server.port}\n`)
-  yield* Effect.never
+  return yield* Effect.never
 }).pipe(
   Effect.provide(NodeSmtpServer.layerLoopback({
     port: Number(port),
