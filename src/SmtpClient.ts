@@ -11,6 +11,7 @@ import * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -19,7 +20,7 @@ import * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import type * as Envelope from "./Envelope.ts"
-import { completedSend, keepingResult, withTotal } from "./internal/deadline.ts"
+import { endedSend, noting, withEpilogue, withTotal } from "./internal/deadline.ts"
 import type { Message } from "./internal/message.ts"
 import * as options from "./internal/options.ts"
 import type { SendResult } from "./internal/outcome.ts"
@@ -167,13 +168,8 @@ export const make = Effect.fnUntraced(function*(
   )
   const use: Client["use"] = (f) => Effect.scoped(Effect.flatMap(connect, f))
   const send: Client["send"] = (envelope, message) =>
-    keepingResult((note) =>
-      use((connection) =>
-        Effect.map(connection.send(envelope, message), (result) => {
-          note(result)
-          return result
-        })
-      ).pipe(
+    withEpilogue((note) =>
+      use((connection) => noting(connection.send(envelope, message), note)).pipe(
         Effect.tap(annotateResult),
         Effect.tapError(annotateError),
         Effect.withSpan("smtp.send", span)
@@ -413,16 +409,14 @@ export const withTimeout: {
 } = dual(2, (self: Client, duration: Duration.Input): Client => {
   const millis = Duration.toMillis(Duration.fromInputUnsafe(duration))
   return make_({
-    send: (envelope, message) => withTotal(self.send(envelope, message), millis, undefined, completedSend),
+    send: (envelope, message) => withTotal(self.send(envelope, message), millis, undefined, endedSend),
     use: <A, E, R>(f: (connection: SmtpConnection.SmtpConnection) => Effect.Effect<A, E, R>) =>
       Effect.suspend(() => {
-        let done: { readonly value: A } | undefined
-        const noting = (connection: SmtpConnection.SmtpConnection) =>
-          Effect.map(f(connection), (value) => {
-            done = { value }
-            return value
-          })
-        return withTotal(self.use(noting), millis, undefined, () => done)
+        let ended: Exit.Exit<A, E> | undefined
+        const note = (exit: Exit.Exit<A, E>) => {
+          ended = exit
+        }
+        return withTotal(self.use((connection) => noting(f(connection), note)), millis, undefined, () => ended)
       }),
     verify: withTotal(self.verify, millis)
   })

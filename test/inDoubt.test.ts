@@ -494,6 +494,8 @@ describe("the total deadline", () => {
 describe("a client whose QUIT is not answered", () => {
   const silent = { faults: [SmtpServer.at("quit", SmtpServer.silence)] }
   const make = SmtpClient.make({ ...options("smtp"), timeouts: { quit: "1 hour" } })
+  const using = (client: SmtpClient.Client): SmtpClient.Client["send"] => (to, message) =>
+    client.use((connection) => connection.send(to, message))
 
   it.effect("gives the result of its send although the deadline passes meanwhile", () =>
     probed(silent, (probe, server) =>
@@ -515,18 +517,47 @@ describe("a client whose QUIT is not answered", () => {
         assert.strictEqual(exit._tag === "Success" && exit.value, "sent")
       })))
 
-  it.effect("and whose send is interrupted says in the cause that the message was accepted", () =>
-    probed(silent, (probe) =>
-      Effect.gen(function*() {
-        const client = yield* make
-        const fiber = yield* Effect.forkDetach(client.send(envelope("smtp"), "hello"), { startImmediately: true })
-        yield* probe.quiet
-        assert.include(handed(probe), "QUIT")
-        yield* Effect.forkDetach(Fiber.interrupt(fiber), { startImmediately: true })
-        const { elapsed, exit } = yield* probe.drive(fiber)
-        assert.strictEqual(elapsed, 0)
-        assert.isTrue(exit._tag === "Failure" && Cause.hasInterruptsOnly(exit.cause))
-        assert.strictEqual(outcomeOf(exit)?.inDoubt, false)
-        assert.strictEqual(outcomeOf(exit)?.reply?.code, 250)
-      })))
+  const refusals: ReadonlyArray<readonly [string, SmtpServer.Step, number]> = [
+    ["of the recipient", "rcpt", 550],
+    ["of the message", "message", 451]
+  ]
+  for (const [name, step, code] of refusals) {
+    it.effect(`fails with the refusal ${name} although the deadline passes meanwhile`, () =>
+      probed(
+        { faults: [...silent.faults, SmtpServer.at(step, SmtpServer.answer(code, "no"))] },
+        (probe) =>
+          Effect.gen(function*() {
+            const client = SmtpClient.withTimeout(yield* make, 1000)
+            for (const call of [client.send, using(client)]) {
+              const { elapsed, exit } = yield* probe.settle(call(envelope("smtp"), "hello"))
+              assert.strictEqual(elapsed, 1000)
+              const error = exit._tag === "Failure" ? SmtpError.fromCause(exit.cause) : undefined
+              assert.strictEqual(error?._tag, step === "rcpt" ? "EENVELOPE" : "EMESSAGE")
+              assert.strictEqual(error?.responseCode, code)
+            }
+          })
+      ))
+  }
+
+  const endings: ReadonlyArray<readonly [string, ReadonlyArray<SmtpServer.PlacedFault>, number | undefined]> = [
+    ["says in the cause that the message was accepted", [], 250],
+    ["says in the cause that it was refused", [SmtpServer.at("message", SmtpServer.answer(451, "later"))], 451],
+    ["says nothing when it was refused before", [SmtpServer.at("rcpt", SmtpServer.answer(550, "no"))], undefined]
+  ]
+  for (const [name, faults, code] of endings) {
+    it.effect(`and whose send is interrupted ${name}`, () =>
+      probed({ faults: [...silent.faults, ...faults] }, (probe) =>
+        Effect.gen(function*() {
+          const client = yield* make
+          const fiber = yield* Effect.forkDetach(client.send(envelope("smtp"), "hello"), { startImmediately: true })
+          yield* probe.quiet
+          assert.include(handed(probe), "QUIT")
+          yield* Effect.forkDetach(Fiber.interrupt(fiber), { startImmediately: true })
+          const { elapsed, exit } = yield* probe.drive(fiber)
+          assert.strictEqual(elapsed, 0)
+          assert.isTrue(exit._tag === "Failure" && Cause.hasInterruptsOnly(exit.cause))
+          assert.strictEqual(outcomeOf(exit)?.inDoubt, code === undefined ? undefined : false)
+          assert.strictEqual(outcomeOf(exit)?.reply?.code, code)
+        })))
+  }
 })

@@ -31,36 +31,54 @@ const expired = (known: SmtpError.Outcome["Service"] | undefined, attempted: boo
   })
 }
 
-/** The result of a send that was interrupted when it had one already: in the cause, beside `SmtpError.Outcome`. */
-class Completed extends Context.Service<Completed, SendResult>()("effect-smtp/internal/Completed") {}
+/** Notes what an effect ends in, unless it is interrupted. */
+export const noting = <A, E, R>(
+  self: Effect.Effect<A, E, R>,
+  note: (exit: Exit.Exit<A, E>) => void
+): Effect.Effect<A, E, R> =>
+  Effect.onExit(self, (exit) =>
+    Effect.sync(() => {
+      if (Exit.isSuccess(exit) || !Cause.hasInterrupts(exit.cause)) note(exit)
+    }))
 
-/** The result that a send had when it was interrupted. */
-export const completedSend = (cause: Cause.Cause<unknown>): { readonly value: SendResult } | undefined => {
-  const value = Context.getOrUndefined(Cause.annotations(cause), Completed)
-  return value && { value }
+/** What a send ended in that was interrupted afterwards: in the cause, beside `SmtpError.Outcome`. */
+class Ended extends Context.Service<Ended, Exit.Exit<SendResult, unknown>>()("effect-smtp/internal/Ended") {}
+
+/** What a send had ended in when it was interrupted. */
+export const endedSend = <E>(cause: Cause.Cause<E>): Exit.Exit<SendResult, E> | undefined =>
+  Context.getOrUndefined(Cause.annotations(cause), Ended) as Exit.Exit<SendResult, E> | undefined
+
+const outcomeOf = (ended: Exit.Exit<SendResult, unknown>): SmtpError.Outcome["Service"] | undefined => {
+  if (Exit.isSuccess(ended)) return { inDoubt: false, reply: ended.value.reply }
+  const error = SmtpError.fromCause(ended.cause)
+  return error?.handedOver === true ? { inDoubt: error.inDoubt, reply: error.reply } : undefined
 }
 
 /** Whether an interruption waits for the end of the uninterruptible region. */
 const pending = Effect.exit(Effect.interruptible(Effect.void))
 
 /**
- * A send with an epilogue, such as QUIT, that notes its result before that. An interruption in the epilogue is told
- * what the send ended in: it would otherwise look like one before the terminator, and the message be sent again.
+ * A send with an epilogue, such as QUIT. An interruption in the epilogue is told what the send ended in: it would
+ * otherwise look like one before the terminator, and the message be sent again.
  */
-export const keepingResult = <E, R>(
-  run: (note: (result: SendResult) => void) => Effect.Effect<SendResult, E, R>
+export const withEpilogue = <E, R>(
+  run: (note: (exit: Exit.Exit<SendResult, unknown>) => void) => Effect.Effect<SendResult, E, R>
 ): Effect.Effect<SendResult, E, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
-      let result: SendResult | undefined
+      let ended: Exit.Exit<SendResult, unknown> | undefined
       const exit = yield* Effect.exit(restore(run((noted) => {
-        result = noted
+        ended = noted
       })))
-      if (result === undefined) return yield* exit
+      if (ended === undefined) return yield* exit
       const last: Exit.Exit<unknown, E> = Exit.isSuccess(exit) ? yield* pending : exit
       if (Exit.isSuccess(last) || !Cause.hasInterruptsOnly(last.cause)) return yield* exit
-      const known = Context.make(SmtpError.Outcome, { inDoubt: false, reply: result.reply })
-      return yield* Effect.failCause(Cause.annotate(last.cause, Context.add(known, Completed, result)))
+      const known = outcomeOf(ended)
+      const annotations = Context.make(Ended, ended)
+      return yield* Effect.failCause(Cause.annotate(
+        last.cause,
+        known === undefined ? annotations : Context.add(annotations, SmtpError.Outcome, known)
+      ))
     })
   )
 
@@ -68,7 +86,7 @@ export const withTotal = <A, E, R>(
   self: Effect.Effect<A, E, R>,
   millis: number,
   isAttempted: () => boolean = () => true,
-  completed: (cause: Cause.Cause<E>) => { readonly value: A } | undefined = () => undefined
+  ended: (cause: Cause.Cause<E>) => Exit.Exit<A, E> | undefined = () => undefined
 ): Effect.Effect<A, E | SmtpError.ETIMEDOUT, R> =>
   Number.isFinite(millis)
     ? Effect.uninterruptibleMask((restore) =>
@@ -79,8 +97,8 @@ export const withTotal = <A, E, R>(
         yield* Fiber.interrupt(fiber)
         const exit = yield* Fiber.await(fiber)
         if (Exit.isFailure(first) || Exit.isSuccess(exit) || !Cause.hasInterruptsOnly(exit.cause)) return yield* exit
-        const done = completed(exit.cause)
-        if (done !== undefined) return done.value
+        const before = ended(exit.cause)
+        if (before !== undefined) return yield* before
         const known = Context.getOrUndefined(Cause.annotations(exit.cause), SmtpError.Outcome)
         return yield* Effect.fail(expired(known, isAttempted()))
       })

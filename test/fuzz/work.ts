@@ -4,9 +4,13 @@
  */
 import { search } from "./regexp.ts"
 
-type Method = (this: never, ...given: ReadonlyArray<never>) => unknown
-/** What a call costs. */
-type Cost = (self: never, given: ReadonlyArray<never>, result: never) => number
+type Method = (this: unknown, ...given: ReadonlyArray<unknown>) => unknown
+
+interface Long {
+  readonly length: number
+}
+/** What a call costs, by what it is called on, what it is given, and what it gives. */
+type Cost = (self: Long, given: ReadonlyArray<Long | undefined>, result: Long & { readonly read: number }) => number
 
 let work = 0
 /** The counting itself does not count. */
@@ -28,7 +32,7 @@ const patch = (holder: object, name: PropertyKey, cost: Cost): void => {
     isCounting = false
     try {
       const result = Reflect.apply(method, this, plain)
-      work += 1 + cost(this as never, plain as ReadonlyArray<never>, result as never)
+      work += 1 + cost(this as Long, plain as ReadonlyArray<Long>, result as Long & { readonly read: number })
       return result
     } finally {
       isCounting = true
@@ -38,16 +42,16 @@ const patch = (holder: object, name: PropertyKey, cost: Cost): void => {
   originals.push(() => Object.defineProperty(holder, name, original))
 }
 
-const ofSelf = (self: { readonly length: number }): number => self.length
-const ofResult = (_: never, __: never, result: { readonly length: number }): number => result.length
-const ofGiven = (_: never, [given]: ReadonlyArray<{ readonly length: number }>): number => given?.length ?? 0
-const one = (): number => 1
+const ofSelf: Cost = (self) => self.length
+const ofResult: Cost = (_, __, result) => result.length
+const ofGiven: Cost = (_, [given]) => given?.length ?? 0
+const one: Cost = () => 1
 
 /** Callbacks run inside the method: their own work has to count. */
 const patchWalk = (holder: object, name: PropertyKey): void => {
   const original = Reflect.getOwnPropertyDescriptor(holder, name)!
   const method = original.value as Method
-  const counting = function(this: { readonly length: number }, ...given: ReadonlyArray<unknown>): unknown {
+  const counting = function(this: Long, ...given: ReadonlyArray<unknown>): unknown {
     if (isCounting) work += 1 + this.length
     return Reflect.apply(method, this, given)
   }
@@ -89,7 +93,7 @@ const install = (): void => {
   for (const name of ["getInt32", "setInt32"]) patch(DataView.prototype, name, one)
   patch(TextDecoder.prototype, "decode", ofGiven)
   patch(TextEncoder.prototype, "encode", ofResult)
-  patch(TextEncoder.prototype, "encodeInto", (_, __, result: { readonly read: number }) => result.read)
+  patch(TextEncoder.prototype, "encodeInto", (_, __, result) => result.read)
   patchRegExp()
 }
 

@@ -56,7 +56,7 @@ export class Link {
     this.#upgrade = undefined
     if (isGood) this.clearUntil = this.written.length
     const { servername, verify } = tls
-    const info = { protocol: "TLSv1.3", cipher: "none", authorized: verify, servername }
+    const info: TlsInfo = { protocol: "TLSv1.3", cipher: "none", authorized: verify, servername }
     const lost = new ETLS({ message: "CONN: the handshake failed", command: "CONN", temporary: true })
     resume(isGood ? Effect.succeed(info) : Effect.fail(lost))
   }

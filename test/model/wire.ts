@@ -22,10 +22,12 @@ export interface Job {
   /** Over which the whole call is interrupted. */
   readonly totalDue: number
   ending: Ending | undefined
-  isQuit: boolean
+  readonly isQuit: boolean
   hasBegun: boolean
   /** By the deadline over the whole call. */
   isExpired: boolean
+  /** By its caller; the deadline over the whole call is off then. */
+  isInterrupted: boolean
 }
 
 interface Running {
@@ -39,6 +41,8 @@ interface Running {
 }
 
 const linger = 500
+
+const isTimed = (job: Job): boolean => !job.isExpired && !job.isInterrupted
 
 export class Wire {
   now = 0
@@ -81,7 +85,7 @@ export class Wire {
   get nextDue(): number {
     const own = this.isAlive ? Math.min(this.#due, this.#lastOctet + this.#deadlines.idle) : Infinity
     const totals = [...this.queue, ...(this.current === undefined ? [] : [this.current.job])]
-      .filter((job) => !job.isExpired)
+      .filter(isTimed)
       .map((job) => job.totalDue)
     return Math.min(own, this.current?.lingerUntil ?? Infinity, ...totals)
   }
@@ -128,8 +132,12 @@ export class Wire {
   #settle(job: Job, { ending, usable }: End): void {
     const isEven = this.owed === 0 && this.#arrived.length === 0 && !this.inBody && !this.#isHeld
     if (!usable || !isEven) this.#fail({ _tag: "Released" })
-    if (job.isQuit) this.failure = { _tag: "Quit" }
-    else if (!("ok" in ending) && this.failure !== undefined && this.failure._tag !== "Quit") {
+    if (job.isQuit) {
+      this.failure = { _tag: "Quit" }
+      job.ending = "interrupted" in ending ? ending : { ok: true }
+      return
+    }
+    if (!("ok" in ending) && this.failure !== undefined && this.failure._tag !== "Quit") {
       this.failure = { _tag: "Released" }
     }
     job.ending = job.isExpired && "interrupted" in ending ? this.#expired(job, ending.outcome) : ending
@@ -171,7 +179,8 @@ export class Wire {
     this.written = ""
     this.failure = undefined
     this.owed = 0
-    this.isPartial = this.inBody = this.#isHeld = this.#isBodyDue = false
+    this.isPartial = this.inBody = this.#isHeld = this.#isBodyDue = this.mustDrain = false
+    this.hasRoom = true
     this.#arrived = []
     this.#due = Infinity
     this.#lastOctet = this.now
@@ -253,6 +262,10 @@ export class Wire {
         return failure("ECONNECTION", where)
     }
   }
+
+  /** For a call that looks whether the connection is alive before it says anything. */
+  readonly failedNow = (): ((where: Where) => Ending) | undefined =>
+    this.isAlive ? undefined : (where) => this.#failed(where)
 
   #fail(failed: Failure): void {
     this.failure ??= failed
@@ -368,14 +381,13 @@ export class Wire {
   #expire(): void {
     const { current } = this
     if (this.isAlive && Math.min(this.#due, this.#lastOctet + this.#deadlines.idle) <= this.now) {
-      if (!this.isUpgrading || this.#due > this.now) this.#fail({ _tag: "Deadline" })
+      this.#fail({ _tag: "Deadline" })
       if (!this.isUpgrading) return this.#take()
       this.isUpgrading = false
-      this.#fail({ _tag: "Released" })
       return this.#resume({ upgrade: "late" })
     }
     if (current !== undefined && current.lingerUntil <= this.now) return this.#endLinger()
-    const job = [...this.queue, ...(current === undefined ? [] : [current.job])].find((one) => one.totalDue <= this.now && !one.isExpired)
+    const job = [...this.queue, ...(current === undefined ? [] : [current.job])].find((one) => one.totalDue <= this.now && isTimed(one))
     if (job === undefined) return
     job.isExpired = true
     this.interrupt(job)
@@ -391,7 +403,10 @@ export class Wire {
     }
     const { current } = this
     if (current?.ask._tag === "Final") {
-      current.lingerUntil = Math.min(current.lingerUntil, this.now + linger)
+      if (current.lingerUntil === Infinity) {
+        current.lingerUntil = this.now + linger
+        if (this.owed > 0) this.#arm("final")
+      }
       return this.#take()
     }
     this.isUpgrading = false

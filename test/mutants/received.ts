@@ -51,10 +51,10 @@ export const received: Mutants = {
       test: reply
     },
     {
-      name: "a code may have more digits",
+      name: "BOGUS",
       file: "src/SmtpReply.ts",
       search: "if (separator !== undefined && separator !== 0x20 && separator !== 0x2d) {",
-      replace: "if (separator !== undefined && separator !== 0x20 && separator !== 0x2d && !isDigit(separator)) {",
+      replace: "if (separator !== undefined && separator !== 0x20 && separator !== 0x2d && !isDigiit(separator)) {",
       test: reply
     },
     {

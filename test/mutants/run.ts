@@ -213,7 +213,7 @@ const number = (row: Row): number => Number(row.slice(1))
 const chosen = (wanted: ReadonlyArray<string>): ReadonlyArray<Numbered> =>
   (Object.entries(mutants) as Array<[Row, ReadonlyArray<Mutant>]>)
     .filter(([row]) => wanted.length === 0 || wanted.includes(row))
-    .sort(([a], [b]) => number(a) - number(b))
+    .toSorted(([a], [b]) => number(a) - number(b))
     .flatMap(([row, all]) => all.map((mutant) => ({ ...mutant, row })))
     .map((mutant, id) => ({ ...mutant, id }))
 
