@@ -15,6 +15,8 @@ export default defineConfig({
     ]
   },
   test: {
+    // Exhaustive tests take their time on a slow or busy machine; none waits for a clock.
+    testTimeout: 60_000,
     include: ["test/**/*.test.ts"],
     exclude: ["test/integration/**", "test/bench/**", "**/node_modules/**"],
     reporters: results === undefined ? ["default"] : ["default", ["json", { outputFile: results }]],

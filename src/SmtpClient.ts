@@ -302,7 +302,8 @@ const over = (
   Result.map(credentials(from.auth, user, password), (auth) => {
     const mode = Option.getOrElse(tls, () => from.tls)
     // RFC 6409: with credentials it is a submission.
-    const isSubmission = auth !== undefined && mode !== "implicit" && from.protocol === undefined
+    const isSubmission = auth !== undefined && mode !== "implicit" && from.protocol === undefined &&
+      from.path === undefined
     return {
       ...from,
       host: Option.getOrElse(host, () => from.host),

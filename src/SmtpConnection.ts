@@ -168,14 +168,16 @@ class Connection implements SmtpConnection {
     Effect.suspend(() => {
       const envelope = Envelope.parse(input)
       if (Result.isFailure(envelope)) return Effect.fail(envelope.failure)
-      const source = message.fromMessage(content)
-      if (Result.isFailure(source)) return Effect.fail(source.failure)
+      const problem = message.problemOf(content)
+      if (problem !== undefined) return Effect.fail(problem)
       let hasBegun = false
       const turn = Effect.suspend(() => {
         hasBegun = true
-        return this.#transact(envelope.success, source.success)
+        // Encoded when its turn has come: those who wait hold no copy each.
+        return this.#transact(envelope.success, message.fromMessage(content))
       })
-      return withTotal(this.#exclusive(turn), this.#options.deadlines.total, () => hasBegun)
+      const step = () => hasBegun ? this.#wire.step : undefined
+      return withTotal(this.#exclusive(turn), this.#options.deadlines.total, step)
     })
 
   #transact<E, R>(
@@ -203,15 +205,17 @@ class Connection implements SmtpConnection {
   ): Stream.Stream<Result.Result<outcome.SendResult, SmtpError.SendError | E2>, E, R | R2> =>
     Stream.transformPull(mails, (pull) =>
       Effect.sync(() => {
-        let pulled: Array<Mail<E2, R2>> = []
+        let pulled: ReadonlyArray<Mail<E2, R2>> = []
+        let next = 0
         let isLossTold = false
         return Effect.gen({ self: this }, function*() {
-          while (pulled.length === 0) {
+          while (next === pulled.length) {
             // A loss that no Result has told of is told by the next mail: a stream that just ended would hide it.
             if (isLossTold) return yield* Cause.done()
-            pulled = [...yield* pull]
+            pulled = yield* pull
+            next = 0
           }
-          const mail = pulled.shift()!
+          const mail = pulled[next++]!
           const result = yield* Effect.result(this.send(mail.envelope, mail.message))
           isLossTold = this.#wire.failure !== undefined && Result.isFailure(result)
           return [result] as const
@@ -270,17 +274,16 @@ class Connection implements SmtpConnection {
   readonly quit: Effect.Effect<void> = Effect.suspend(() => this.#turn.withPermits(1)(this.#goodbye))
 
   /** What the scope does before it frees the wire: QUIT, when nobody is in the middle of something. */
-  readonly release: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.ignoreCause(this.#turn.withPermitsIfAvailable(1)(Effect.interruptible(this.#goodbye)))
-  )
+  readonly release = (isInterrupted: boolean): Effect.Effect<void> => {
+    const goodbye = isInterrupted ? Effect.sync(() => this.#wire.leave()) : Effect.interruptible(this.#goodbye)
+    return Effect.ignoreCause(this.#turn.withPermitsIfAvailable(1)(goodbye))
+  }
 }
 
 const open = Effect.fnUntraced(function*(resolved: options.Resolved) {
   const session = yield* SmtpHandshake.open(resolved)
   const connection = new Connection(session, resolved)
-  yield* Effect.addFinalizer((exit) =>
-    Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause) ? Effect.void : connection.release
-  )
+  yield* Effect.addFinalizer((exit) => connection.release(Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)))
   if (resolved.auth !== undefined) yield* connection.login(resolved.auth)
   return connection as SmtpConnection
 })

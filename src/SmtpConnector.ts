@@ -146,12 +146,13 @@ export interface TlsInfo {
 }
 
 /**
- * How a duplex ended: an orderly FIN, or an error of the operating system.
+ * How a duplex ended: an orderly FIN, an error of the operating system, or one of the TLS layer after its handshake, such
+ * as an alert.
  *
  * @category models
  * @since 0.1.0
  */
-export type Ended = { readonly _tag: "Closed" } | { readonly _tag: "Errno"; readonly cause: unknown }
+export type Ended = { readonly _tag: "Closed" } | { readonly _tag: "Errno" | "Tls"; readonly cause: unknown }
 
 /**
  * The reader of a duplex. All three are called synchronously from the transport; none may throw.

@@ -309,6 +309,15 @@ export type {
   Where
 } from "./internal/classification.ts"
 
+/** With TLS 1.3 a server judges the client's certificate after the handshake: its alert comes in one of these stages. */
+const openings: ReadonlyArray<Where["stage"]> = ["CONN", "TLS", "GREETING", "EHLO", "HELO", "LHLO"]
+
+/** A reply that answers nothing may echo, inside a login, what the server was sent in secret. */
+const withoutText = (failure: Failure): Failure =>
+  failure._tag === "Unsolicited"
+    ? { ...failure, reply: SmtpReply.make(failure.reply.code, failure.reply.enhancedCode ?? "") }
+    : failure
+
 const refusals = { ECONNECTION, ETLS, EAUTH, EENVELOPE, EMESSAGE, EPROTOCOL, ENOAUTH }
 
 /**
@@ -319,7 +328,8 @@ const refusals = { ECONNECTION, ETLS, EAUTH, EENVELOPE, EMESSAGE, EPROTOCOL, ENO
  * @category constructors
  * @since 0.1.0
  */
-export const classify = (failure: Failure, where: Where): SmtpError => {
+export const classify = (raw: Failure, where: Where): SmtpError => {
+  const failure = where.stage === "AUTH" ? withoutText(raw) : raw
   const command = failure._tag === "Quit" ? "API" : where.command ?? commandOf[where.stage] ?? where.stage
   const base = {
     message: describe(failure, command),
@@ -334,6 +344,10 @@ export const classify = (failure: Failure, where: Where): SmtpError => {
       return new ETIMEDOUT({ ...base, timeout: failure.timeout })
     case "Errno":
       return new ESOCKET({ ...base, cause: failure.cause })
+    case "Tls":
+      return openings.includes(where.stage)
+        ? new ETLS({ ...base, cause: failure.cause })
+        : new ESOCKET({ ...base, cause: failure.cause, temporary: false })
     case "Closed":
     case "Released":
       return new ECONNECTION(base)

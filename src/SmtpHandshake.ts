@@ -89,8 +89,11 @@ const hello = Effect.fnUntraced(function*(
 class HandshakeFailed {
   readonly _tag = "HandshakeFailed"
   readonly tls: Resolved["tls"]
-  constructor(tls: Resolved["tls"]) {
+  /** What it ends in where nothing can be dialled once more. */
+  readonly error: SmtpError.ConnectError
+  constructor(tls: Resolved["tls"], error: SmtpError.ConnectError) {
     this.tls = tls
+    this.error = error
   }
 }
 
@@ -119,8 +122,8 @@ const startTls = Effect.fnUntraced(function*(
   return yield* wire.upgrade(upgradeOf(options), "STARTTLS").pipe(
     Effect.asSome,
     Effect.mapError((error) => {
-      if (wire.failedToResume) return new HandshakeFailed(options.tls)
-      return !isRequired && mayRedial(error) ? new HandshakeFailed("off") : error
+      if (wire.failedToResume) return new HandshakeFailed(options.tls, error)
+      return !isRequired && mayRedial(error) ? new HandshakeFailed("off", error) : error
     })
   )
 })
@@ -150,8 +153,10 @@ const failingAt = (step: Failed["step"]) => (error: SmtpError.ConnectError): Fai
 const greet = Effect.fnUntraced(function*(wire: SmtpWire.SmtpWire, options: Resolved) {
   const security = usesImplicitTls(options, wire)
     ? Option.some(
-      yield* Effect.mapError(wire.upgrade(upgradeOf(options), "CONN"), (error) =>
-        wire.failedToResume ? new HandshakeFailed(options.tls) : failingAt(1)(error))
+      yield* Effect.mapError(
+        wire.upgrade(upgradeOf(options), "CONN"),
+        (error) => wire.failedToResume ? new HandshakeFailed(options.tls, error) : failingAt(1)(error)
+      )
     )
     : Option.none<SmtpConnector.TlsInfo>()
   const greeting = yield* Effect.mapError(wire.greeting(greetingHint(options)), failingAt(2))
@@ -283,6 +288,8 @@ export const open = Effect.fnUntraced(function*(
   ): Effect.Effect<Session, SmtpError.ConnectError, Scope.Scope> =>
     scopedOnFailure(
       Effect.flatMap(dial(connector, targets, o, deadline), (greeted) => converse(greeted, o, connector.localName))
-    ).pipe(Effect.catchTag("HandshakeFailed", ({ tls }) => session({ ...o, tls })))
+    ).pipe(Effect.catchTag("HandshakeFailed", ({ error, tls }) =>
+      // A connector of one connection, such as one from a socket, has none to dial.
+      Effect.catchTag(session({ ...o, tls }), "ECONFIG", () => Effect.fail(error))))
   return yield* session(options)
 })

@@ -7,10 +7,10 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as Base64 from "effect/encoding/Base64"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
+import { withoutEcho } from "./internal/echo.ts"
 import * as keys from "./internal/keys.ts"
 import type { Resolved } from "./internal/options.ts"
 import * as Sasl from "./Sasl.ts"
@@ -51,6 +51,9 @@ interface Exchange {
   readonly command: string
   readonly tried: ReadonlyArray<string>
   readonly secret: Redacted.Redacted<string> | undefined
+  readonly username: string
+  /** The responses so far. */
+  readonly sent: Array<Redacted.Redacted<Uint8Array>>
 }
 
 const failed = (command: string, detail: string, more: Partial<SmtpError.EAUTH> = {}): SmtpError.EAUTH =>
@@ -72,27 +75,11 @@ const resolveSecret = (
   return secret === undefined || Redacted.isRedacted(secret) ? Effect.succeed(secret) : Effect.raceFirst(secret, lost)
 }
 
-/** Texts shorter than this may be words of the server's own. */
-const shortestEcho = 8
-
-/** Servers echo what they do not understand: a reply without the secret, in clear or as the base64 that was sent. */
-const withoutEcho = (
-  reply: SmtpReply.SmtpReply,
-  secret: Redacted.Redacted<string> | undefined,
-  sent: ReadonlyArray<Redacted.Redacted<Uint8Array>>
-): SmtpReply.SmtpReply => {
-  const value = secret === undefined ? "" : Redacted.value(secret)
-  const echoes = [...sent.map((response) => Base64.encode(Redacted.value(response))), value, Base64.encode(value)]
-    .filter((text) => text.length >= shortestEcho)
-  const mend = (line: string): string => echoes.reduce((text, echo) => text.replaceAll(echo, "***"), line)
-  return SmtpReply.make(reply.code, ...reply.lines.map(mend))
-}
-
 /** Gives up an exchange (RFC 4954 §4: "*"), so that the connection stays usable, and says why. */
 const cancel = Effect.fnUntraced(function*(exchange: Exchange, error: Sasl.SaslError) {
   const { command, session, tried } = exchange
-  const said = yield* session.wire.command({ _tag: "AuthCancel" }, { stage: "AUTH", command })
-  const reply = withoutEcho(said, exchange.secret, [])
+  const said = yield* session.wire.command({ _tag: "AuthCancel" }, { stage: "AUTH", command, attempted: true })
+  const reply = withoutEcho(said, exchange)
   if (!SmtpReply.isRefusal(reply) || reply.code === 421) return yield* refusal(exchange, reply, undefined)
   return yield* failed(command, error.detail, { tried, ...(error.field === undefined ? {} : { field: error.field }) })
 })
@@ -179,9 +166,10 @@ const converse = Effect.fnUntraced(function*(
   first: AuthCommand,
   start: Sasl.Session
 ) {
-  const { command, mechanism, session: { wire } } = exchange
-  const where = { stage: "AUTH", command } as const
-  const sent = first.initialResponse === undefined ? [] : [first.initialResponse]
+  const { command, mechanism, session: { wire }, tried } = exchange
+  // An earlier mechanism has spoken.
+  const where = { stage: "AUTH", command, attempted: tried.length > 1 || undefined } as const
+  if (first.initialResponse !== undefined) exchange.sent.push(first.initialResponse)
   let reply = yield* wire.command(first, where)
   let state = start
   for (let challenges = 0; reply.code === 334; challenges++) {
@@ -191,11 +179,11 @@ const converse = Effect.fnUntraced(function*(
     const step = yield* answer(mechanism, state, reply.lines[0] ?? "")
     if (Result.isFailure(step)) return yield* cancel(exchange, step.failure)
     const { next, response } = step.success
-    sent.push(response)
+    exchange.sent.push(response)
     reply = yield* wire.command({ _tag: "AuthResponse", response }, { ...where, attempted: true })
     state = next
   }
-  return { reply: withoutEcho(reply, exchange.secret, sent), state }
+  return { reply: withoutEcho(reply, exchange), state }
 })
 
 /** What opens an exchange. */
@@ -279,7 +267,8 @@ const loginOnce = Effect.fnUntraced(function*(
   let unfit: Sasl.SaslError | undefined
   for (const mechanism of selected) {
     const command = `AUTH ${mechanism.name}`
-    const exchange = { session, mechanism, command, tried: [...tried, mechanism.name], secret }
+    const username = ("username" in credentials ? credentials.username : undefined) ?? ""
+    const exchange = { session, mechanism, command, tried: [...tried, mechanism.name], secret, username, sent: [] }
     const context = { host, port, nonce: yield* keys.nonce, offered, channelBinding }
     const started = Sasl.start(mechanism, credentials, secret, context)
     if (Result.isFailure(started)) {

@@ -47,6 +47,14 @@ export class SmtpReply extends Schema.Class<SmtpReply>("effect-smtp/SmtpReply")(
     const found = /^([245])\.(\d{1,3})\.(\d{1,3})(?: |$)/.exec(text)
     return found === null || found[1] !== String(Math.trunc(this.code / 100)) ? undefined : found[0].trimEnd()
   }
+  /** For loggers that write JSON: the text is escaped. The schema's own JSON form keeps it as it is. */
+  toJSON(): { readonly code: number; readonly lines: ReadonlyArray<string> } {
+    return { code: this.code, lines: this.lines.map((line) => escapeText(line)) }
+  }
+  /** For Node's `util.inspect`, and so for `console` and loggers: one line, escaped. */
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return `SmtpReply(${render(this)})`
+  }
 }
 
 /**

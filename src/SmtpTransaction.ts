@@ -14,7 +14,7 @@ import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as DotStuffing from "./DotStuffing.ts"
 import type { Envelope } from "./Envelope.ts"
-import { isChunk, makeJoiner, slices, type Source } from "./internal/message.ts"
+import { isChunk, makeJoiner, slices, type Source, writesOf } from "./internal/message.ts"
 import * as outcome from "./internal/outcome.ts"
 import type { SmtpCapabilities } from "./SmtpCapabilities.ts"
 import type * as SmtpCommand from "./SmtpCommand.ts"
@@ -210,9 +210,10 @@ const recipients = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
   return isRefused ? yield* Effect.fail(outcome.refusedRecipients(outcomes)) : outcomes
 })
 
-const data = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
+const data = Effect.fnUntraced(function*<E, R>(run: Run<E, R>, outcomes: ReadonlyArray<outcome.Outcome>) {
   const reply = yield* run.dialogue.session.wire.command({ _tag: "Data" }, { stage: "DATA", attempted: true })
-  if (reply.code !== 354) return yield* Effect.fail(refuse(run, reply, { stage: "DATA" }))
+  if (reply.code === 354) return
+  return yield* Effect.fail(outcome.refusedData(refuse(run, reply, { stage: "DATA" }), outcomes))
 })
 
 const inBody = { stage: "BODY" } as const
@@ -244,7 +245,7 @@ const body = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
         const octets = chunks.map(encode)
         return encoder.hasEightBit && !run.plan.allowsEightBit
           ? Effect.fail(badStream(eightBit))
-          : wire.body(octets, inBody)
+          : Effect.forEach(writesOf(octets), (write) => wire.body(write, inBody), { discard: true })
       })
   ).pipe(Effect.raceFirst(wire.failed(inBody)))
   const held = encoder.push(joiner.end())
@@ -312,7 +313,7 @@ const deliver = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
   if (dialogue.needsReset) yield* reset(dialogue, false)
   yield* mail(run)
   const known = yield* recipients(run)
-  yield* data(run)
+  yield* data(run, known)
   const { last, size } = yield* body(run)
   const count = dialogue.protocol === "lmtp" ? known.filter(({ error }) => error === undefined).length : 1
   const plain = run as unknown as Run<never, never>
@@ -323,6 +324,8 @@ const deliver = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
   run.isSettled = isWhole && wire.failure === undefined
   if (end.error !== undefined && end.replies.length === 0) return yield* Effect.fail(end.error)
   const outcomes = settle(plain, known, end)
+  // Recipients tell of the loss: over LMTP the others may have been accepted, and no later call tells it again.
+  if (end.error !== undefined || end.replies.some(({ code }) => code === 421)) wire.retire()
   return yield* Effect.fromResult(
     outcome.result(outcomes, end.replies, end.error === undefined, { size, omitted: run.plan.omitted })
   )

@@ -13,6 +13,7 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type { Deadlines } from "./internal/options.ts"
 import * as Transcript from "./internal/transcript.ts"
+import * as upgradeErrors from "./internal/upgradeErrors.ts"
 import * as SmtpCommand from "./SmtpCommand.ts"
 import type * as SmtpConnector from "./SmtpConnector.ts"
 import * as SmtpError from "./SmtpError.ts"
@@ -69,6 +70,7 @@ export class SmtpWire implements SmtpConnector.Listener {
   /** The last reply was a 354: a refusal behind it is one of the body, in the same segment or not. */
   #isBodyDue = false
   #mustDrain = false
+  #step = "CONN"
   /** The deadline in force and its name; the idle deadline runs beside it from the last octet. */
   #due = Infinity
   #timeout: SmtpError.TimeoutName = "command"
@@ -247,6 +249,7 @@ export class SmtpWire implements SmtpConnector.Listener {
         const attempted = where.attempted ?? false
         return yield* this.error({ ...where, attempted }) as SmtpError.WireError
       }
+      this.#step = SmtpCommand.verb(command)
       this.hand([octets.success], 1, where.stage === "QUIT" ? "quit" : "command")
       return yield* this.receive(where)
     }.bind(this)
@@ -340,14 +343,14 @@ export class SmtpWire implements SmtpConnector.Listener {
     return Effect.suspend(() => {
       if (this.hasSurplus) {
         this.fail({ _tag: "Released" })
-        return Effect.fail(surplus(command))
+        return Effect.fail(upgradeErrors.surplus(command))
       }
-      if (this.#failure !== undefined) return Effect.fail(lostBeforeTls(this.#failure, command))
+      if (this.#failure !== undefined) return Effect.fail(upgradeErrors.lost(this.#failure, command))
       return this.#duplex.upgrade(tls).pipe(
         Effect.raceFirst(this.#expired(command)),
         Effect.timeoutOrElse({
           duration: this.#deadlines.tls,
-          orElse: () => Effect.fail(tlsDeadline(command))
+          orElse: () => Effect.fail(upgradeErrors.deadline(command))
         }),
         Effect.onError(() => Effect.sync(() => this.fail({ _tag: "Released" }))),
         Effect.tap(({ authorized, cipher, protocol }) =>
@@ -367,6 +370,19 @@ export class SmtpWire implements SmtpConnector.Listener {
   /** Whether dialling again may do what a lost handshake did not: it offered a session that the server cannot resume. */
   get failedToResume(): boolean {
     return this.#duplex.failedToResume === true
+  }
+
+  /** Says QUIT to a server that owes nothing, and does not wait for the answer. */
+  leave(): void {
+    if (!this.isReady) return
+    const quit = SmtpCommand.encode({ _tag: "Quit" })
+    if (Result.isSuccess(quit)) this.#write([quit.success])
+    this.fail({ _tag: "Released" })
+  }
+
+  /** The command that was said last, as errors show it. */
+  get step(): string {
+    return this.#step
   }
 
   get isSecuredByMaker(): boolean {
@@ -402,23 +418,6 @@ export class SmtpWire implements SmtpConnector.Listener {
     this.fail({ _tag: "Deadline", timeout: isOurs ? this.#timeout : "idle", hint: isOurs ? this.#hint : undefined })
   }
 }
-
-const surplus = (command: string): SmtpError.ETLS =>
-  new SmtpError.ETLS({
-    message: `${command}: the server sent plaintext before the TLS handshake; the connection is not trusted`,
-    command
-  })
-
-const tlsDeadline = (command: string): SmtpError.ETIMEDOUT =>
-  SmtpError.classify({ _tag: "Deadline", timeout: "tls" }, { stage: "TLS", command }) as SmtpError.ETIMEDOUT
-
-const lostBeforeTls = (failure: Failure, command: string): SmtpError.ETLS =>
-  new SmtpError.ETLS({
-    message: `${command}: the connection was lost before the TLS handshake`,
-    command,
-    temporary: true,
-    ...(failure._tag === "Errno" ? { cause: failure.cause } : {})
-  })
 
 /**
  * Puts a wire on a connected duplex, in the duplex's scope. One reply, the greeting, is owed from the start.

@@ -626,10 +626,28 @@ describe("a refusal", () => {
       (connection) =>
         Effect.gen(function*() {
           const error = yield* Effect.flip(connection.send(toThree, "hi\r\n"))
-          assert.deepInclude(error, { _tag: "EMESSAGE", responseCode: 554, isTemporary: false } as never)
+          assert.deepInclude(error, { _tag: "EMESSAGE", responseCode: 450, isTemporary: true } as never)
+          assert.include(error.message, "554 5.6.0 no")
           assert.deepStrictEqual(
             error._tag === "EMESSAGE" && error.rejectedErrors?.map((e) => [e._tag, e.recipient, e.responseCode]),
             [["EMESSAGE", "a@mx.test", 554], ["EENVELOPE", "b@mx.test", 450], ["EMESSAGE", "c@mx.test", 554]]
+          )
+        })
+    ))
+
+  it.effect("of DATA after refused recipients names them all, and its own reply decides", () =>
+    connected(
+      {
+        ...refusing({ "b@mx.test": SmtpServer.reply(550, "5.1.1 gone") }),
+        faults: [SmtpServer.at("data", SmtpServer.answer(451, "4.3.0 later"))]
+      },
+      (connection) =>
+        Effect.gen(function*() {
+          const error = yield* Effect.flip(connection.send(toThree, "hi\r\n"))
+          assert.deepInclude(error, { _tag: "EENVELOPE", responseCode: 451, isTemporary: true } as never)
+          assert.deepStrictEqual(
+            error._tag === "EENVELOPE" && error.rejectedErrors?.map((e) => [e.recipient, e.responseCode]),
+            [["a@mx.test", 451], ["b@mx.test", 550], ["c@mx.test", 451]]
           )
         })
     ))
@@ -854,6 +872,23 @@ describe("sendAll", () => {
           assert.deepStrictEqual((yield* server.received).map(({ text }) => text), ["0\r\n", "2\r\n", "0\r\n"])
         })
     ))
+
+  it.effect("takes one chunk of very many mails one by one", () =>
+    connected({}, (connection) =>
+      Effect.gen(function*() {
+        const bad: SmtpConnection.Mail = { envelope: { from: "no address", to: [] }, message: "" }
+        let copies = 0
+        const chunk = new Proxy(Array.from({ length: 300 }, () => bad), {
+          get: (target, key, receiver) => {
+            if (key === Symbol.iterator || key === "shift" || key === "slice") copies++
+            return Reflect.get(target, key, receiver)
+          }
+        })
+        const source = Stream.fromArray(chunk)
+        const before = copies
+        assert.strictEqual((yield* Stream.runCollect(connection.sendAll(source))).length, 300)
+        assert.isBelow(copies - before, 5)
+      })))
 
   it.effect("of nothing is nothing", () =>
     connected({}, (connection, server) =>
@@ -1194,24 +1229,24 @@ describe("the end", () => {
       assert.notInclude(yield* verbs(server), "QUIT")
     }).pipe(Effect.provide(SmtpServer.layer({ faults: [SmtpServer.at("message", SmtpServer.silence)] }))))
 
-  it.effect("closing the scope with an interruption of somebody else's says nothing more", () =>
+  it.effect("closing the scope with an interruption says QUIT when nobody is served", () =>
     Effect.gen(function*() {
       const server = yield* SmtpServer.SmtpServer
       const scope = yield* Scope.make()
       yield* Scope.provide(SmtpConnection.make(options), scope)
       yield* Scope.close(scope, Exit.interrupt())
       yield* server.awaitClosed
-      assert.deepStrictEqual(yield* verbs(server), [])
+      assert.deepStrictEqual(yield* verbs(server), ["QUIT"])
     }).pipe(Effect.provide(SmtpServer.layer())))
 
-  it.effect("closing the scope by interruption says nothing more", () =>
+  it.effect("closing the scope by interruption says QUIT when nobody is served", () =>
     Effect.gen(function*() {
       const server = yield* SmtpServer.SmtpServer
       const fiber = yield* Effect.forkChild(Effect.scoped(Effect.andThen(SmtpConnection.make(options), Effect.never)))
       yield* TestClock.adjust(1)
       yield* Fiber.interrupt(fiber)
       yield* server.awaitClosed
-      assert.deepStrictEqual(yield* verbs(server), [])
+      assert.deepStrictEqual(yield* verbs(server), ["QUIT"])
     }).pipe(Effect.provide(SmtpServer.layer())))
 
   it.effect("quit says QUIT once; later calls are refused on this side", () =>

@@ -455,6 +455,11 @@ describe("classify", () => {
           const error = SmtpError.classify({ _tag, reply: SmtpReply.make(code, nasty) }, { stage })
           assert.notMatch(error.message, /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u)
           assert.isBelow(error.message.length, 1500)
+          // A server may echo there what it was sent in secret.
+          if (_tag === "Unsolicited" && stage === "AUTH") {
+            assert.strictEqual(error.response, "")
+            continue
+          }
           assert.include(error.message, "\\u{1b}[2J\\u{9b}31m\\u{202e}gpj.exe\\u{d}\\u{2028}")
           assert.notMatch(Cause.pretty(Cause.fail(error)).split("\n")[0] ?? "", /[\p{Cc}\p{Cf}]/u)
           assert.strictEqual(error.response, nasty)

@@ -1163,6 +1163,7 @@ describe("secrets (S17)", () => {
       ))
   }
 
+  let isCancelled = false
   const echoing: SmtpServer.Script = {
     respond: {
       auth: ({ argument, line, verb }) => {
@@ -1186,6 +1187,64 @@ describe("secrets (S17)", () => {
           assert.include(error.message, "***")
           for (const trace of traces(...secrets)) assert.notInclude(shown(error), trace)
         }
+      })
+    ))
+
+  const digests: SmtpServer.Script = {
+    ...echoing,
+    respond: {
+      auth: ({ line }) =>
+        line.startsWith("AUTH")
+          ? reply(334, base64("<1@fake.test>"))
+          : reply(535, `5.7.8 bad response: ${Buffer.from(line, "base64").toString()}`)
+    }
+  }
+
+  it.effect("that a server echoes as a digest are not in the error", () =>
+    withServer(
+      digests,
+      Effect.gen(function*() {
+        const error = yield* refusal({ auth: wrong, mechanisms: ["CRAM-MD5"] })
+        const digest = createHmac("md5", "canary-mistake").update("<1@fake.test>").digest("hex")
+        assert.strictEqual(error.response, "5.7.8 ***")
+        assert.notInclude(shown(error), digest)
+      })
+    ))
+
+  it.effect("that a server echoes over two lines, or in answer to the cancellation, are not in the error", () =>
+    withServer(
+      {
+        respond: {
+          auth: ({ argument, line }) => {
+            const response = argument.split(" ").at(-1) ?? ""
+            if (line === "*") return reply(421, `4.7.0 cannot parse ${base64("\0ann\0canary-mistake")}`)
+            return argument.startsWith("PLAIN") && line.endsWith("x")
+              ? undefined
+              : isCancelled
+              ? reply(334, "no base64")
+              : reply(535, `5.7.8 bad: ${response.slice(0, 14)}`, response.slice(14))
+          }
+        }
+      },
+      Effect.gen(function*() {
+        for (const cancelled of [false, true]) {
+          isCancelled = cancelled
+          const error = yield* refusal({ auth: wrong, mechanisms: ["PLAIN"] })
+          assert.strictEqual(error.responseCode, cancelled ? 421 : 535)
+          for (const trace of traces(...secrets)) assert.notInclude(shown(error).replaceAll(/[^\w+/=]/g, ""), trace)
+        }
+      })
+    ))
+
+  it.effect("that a server echoes before it is asked are not in the error", () =>
+    withServer(
+      {
+        respond: { auth: ({ argument }) => reply(334, "", argument) },
+        faults: [at("auth", SmtpServer.surplus(`250 you said ${base64("\0ann\0canary-mistake")}`))]
+      },
+      Effect.gen(function*() {
+        const error = yield* refusal({ auth: wrong, mechanisms: ["PLAIN"] })
+        for (const trace of traces(...secrets)) assert.notInclude(shown(error), trace)
       })
     ))
 

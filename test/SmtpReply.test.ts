@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Arbitrary from "effect/Arbitrary"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import { inspect } from "node:util"
 import * as SmtpReply from "../src/SmtpReply.ts"
 
 const octets = (text: string): Uint8Array => new TextEncoder().encode(text)
@@ -409,5 +410,17 @@ describe("text to be shown", () => {
       "550 5.1.1 \\u{1b}[2J\\u{9b}\\u{202e}"
     )
     assert.isBelow(SmtpReply.render(SmtpReply.make(550, ...Array(512).fill("x".repeat(200)))).length, 1100)
+  })
+})
+
+describe("a reply in a log", () => {
+  it("shows no control character, in JSON and in Node's inspect, and keeps its text", () => {
+    const reply = SmtpReply.make(550, "\u001b[2J\u009b\u202egpj.exe", "x")
+    const controls = /[\u001b\u009b\u202e]/
+    for (const shown of [inspect(reply), inspect({ reply }, { depth: 5 }), JSON.stringify({ reply })]) {
+      assert.notMatch(shown, controls)
+      assert.include(shown, "u{202e}gpj.exe")
+    }
+    assert.match(reply.text, controls)
   })
 })

@@ -329,6 +329,20 @@ describe("the final deadline over LMTP", () => {
     ))
 })
 
+describe("the final deadline of a recipient", () => {
+  it.effect("ends the wait for a second LMTP reply that does not come, long before the idle deadline", () =>
+    withServer(
+      { protocol: "lmtp", faults: [at("message", silence, { occurrence: 2 })] },
+      Effect.gen(function*() {
+        const connection = yield* make({ protocol: "lmtp", timeouts: { final: "1 minute" } })
+        const send = connection.send({ ...mail, to: ["bob@mx.test", "cy@mx.test"] }, "x")
+        const { accepted, rejectedErrors } = yield* settlesAt(minute, send)
+        assert.deepStrictEqual(accepted, ["bob@mx.test"])
+        assert.deepStrictEqual(rejectedErrors.map((e) => e._tag === "ETIMEDOUT" && e.timeout), ["final"])
+      })
+    ))
+})
+
 describe("the idle deadline", () => {
   const isOpen = Effect.flatMap(
     SmtpServer.SmtpServer,
@@ -439,7 +453,7 @@ describe("the total deadline", () => {
         silentAt(step),
         Effect.gen(function*() {
           const error = yield* expires(5 * seconds, make({ timeouts, auth }))
-          assert.deepStrictEqual(facts(error), ["total", "API", true, false])
+          assert.deepStrictEqual(facts(error), ["total", "CONN", true, false])
           yield* nothingIsOpen
         })
       ))
@@ -462,6 +476,7 @@ describe("the total deadline", () => {
       Effect.map(expires(5 * seconds, make({ timeouts })), (error) => assert.strictEqual(facts(error)[0], "total"))
     ))
 
+  const commands = { mail: "MAIL FROM", rcpt: "RCPT TO", data: "DATA" }
   for (const step of ["mail", "rcpt", "data"] as const) {
     it.effect(`of send strikes at ${step}: not in doubt`, () =>
       withServer(
@@ -469,7 +484,7 @@ describe("the total deadline", () => {
         Effect.gen(function*() {
           const connection = yield* make({ timeouts })
           const error = yield* expires(5 * seconds, connection.send(mail, "x"))
-          assert.deepStrictEqual(facts(error), ["total", "API", true, false])
+          assert.deepStrictEqual(facts(error), ["total", commands[step], true, false])
           yield* nothingIsOpen
         })
       ))
@@ -481,7 +496,7 @@ describe("the total deadline", () => {
       Effect.gen(function*() {
         const connection = yield* make({ timeouts })
         const error = yield* expires(5 * seconds, connection.send(mail, silentSource))
-        assert.deepStrictEqual(facts(error), ["total", "API", true, false])
+        assert.deepStrictEqual(facts(error), ["total", "DATA", true, false])
       })
     ))
 
@@ -491,7 +506,7 @@ describe("the total deadline", () => {
       Effect.gen(function*() {
         const connection = yield* make({ timeouts })
         const error = yield* expires(5500, connection.send(mail, "x"))
-        assert.deepStrictEqual(facts(error), ["total", "API", true, true])
+        assert.deepStrictEqual(facts(error), ["total", "DATA", true, true])
       })
     ))
 

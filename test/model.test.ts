@@ -3,11 +3,11 @@
  * is shrunk and printed; MODEL_SEED runs the same sequences again, MODEL_CHOICES one of them.
  */
 import { describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Cause from "effect/Cause"
 import { seedOf } from "./fuzz/random.ts"
-import { Choices, simpler } from "./model/choices.ts"
+import { Choices, isSimpler, simpler, trimmed } from "./model/choices.ts"
 import { run } from "./model/run.ts"
 
 const isLong = process.env["EFFECT_SMTP_LONG"] === "1"
@@ -26,7 +26,7 @@ const failureOf = Effect.fnUntraced(function*(from: number | ReadonlyArray<numbe
   const exit = yield* Effect.exit(run(choices))
   if (Exit.isSuccess(exit)) return undefined
   const error = Cause.squash(exit.cause)
-  return { made: choices.made, why: error instanceof Error ? error.stack ?? error.message : String(error) }
+  return { made: trimmed(choices.made), why: error instanceof Error ? error.stack ?? error.message : String(error) }
 })
 
 type Failure = NonNullable<Effect.Success<ReturnType<typeof failureOf>>>
@@ -39,7 +39,7 @@ const shrunk = Effect.fnUntraced(function*(failure: Failure) {
     for (const candidate of simpler(best.made)) {
       if (left-- <= 0) break
       const next = yield* failureOf(candidate)
-      if (next === undefined || next.made.length > best.made.length) continue
+      if (next === undefined || !isSimpler(next.made, best.made)) continue
       best = next
       isBetter = true
       break

@@ -5,7 +5,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { X509Certificate } from "node:crypto"
-import { createServer, type Server, type Socket } from "node:net"
+import { createServer, type Server, Socket } from "node:net"
 import * as tls from "node:tls"
 import { codeOf } from "../src/internal/errorCause.ts"
 import { type CertificateAndKey, makeCertificate } from "../src/node/certificate.ts"
@@ -329,6 +329,28 @@ describe("TLS versions and client certificates", () => {
       assert.include(error.message, "no TLS version or cipher in common")
     }))
 
+  it.effect("below 1.2 are refused, though both sides could speak them", () =>
+    Effect.gen(function*() {
+      const ciphers = "DEFAULT@SECLEVEL=0"
+      const old = { ...certificates.good, minVersion: "TLSv1", maxVersion: "TLSv1.1", ciphers } as const
+      const tlsOptions = { ...trusting, ciphers }
+      const error = yield* Effect.flip(open(tls.createServer(old, small), { tls: "implicit", tlsOptions }))
+      assert.deepStrictEqual(facts(error).slice(0, 3), ["ETLS", "CONN", false])
+      const weaker = { ...certificates.good, ciphers }
+      const connection = yield* open(tls.createServer(weaker, small), { tls: "implicit", tlsOptions })
+      assert.strictEqual(Option.getOrThrow(connection.security).authorized, true)
+    }))
+
+  it.effect("that are refused after the handshake, as TLS 1.3 does, are ETLS that does not pass", () =>
+    Effect.gen(function*() {
+      const demanding = { ...certificates.good, ca: certificates.ca.cert, requestCert: true, rejectUnauthorized: true }
+      const error = yield* Effect.flip(
+        open(tls.createServer(demanding, small), { tls: "implicit", tlsOptions: trusting })
+      )
+      assert.deepStrictEqual(facts(error).slice(0, 3), ["ETLS", "CONN", false])
+      assert.match(codeOf(error.cause), /^ERR_SSL_.*CERTIFICATE_REQUIRED$/)
+    }))
+
   it.effect("are shown to a server that asks for one: EXTERNAL", () =>
     Effect.gen(function*() {
       const subjects: Array<unknown> = []
@@ -420,6 +442,19 @@ describe("opportunistic TLS over a socket", () => {
       Effect.gen(function*() {
         const { security } = yield* make({ ...opportunistic, tlsOptions: trusting, auth })
         assert.strictEqual(Option.getOrThrow(security).authorized, true)
+      })
+    ))
+
+  it.effect("over a socket that cannot be dialled twice ends in the failure of the handshake", () =>
+    withServer(
+      { script: { faults: [SmtpServer.at("tls", SmtpServer.drop)] } },
+      Effect.gen(function*() {
+        const { port } = yield* server
+        const options = { host: "127.0.0.1", port, name: "me.test", ...opportunistic }
+        const error = yield* Effect.flip(SmtpConnection.make(options)).pipe(
+          Effect.provide(NodeConnector.fromSocket(new Socket()))
+        )
+        assert.strictEqual(error._tag, "ETLS")
       })
     ))
 

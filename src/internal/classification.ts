@@ -58,6 +58,7 @@ export type Stage =
 export type Failure =
   | { readonly _tag: "Deadline"; readonly timeout: TimeoutName; readonly hint?: string | undefined }
   | { readonly _tag: "Errno"; readonly cause: unknown }
+  | { readonly _tag: "Tls"; readonly cause: unknown }
   | { readonly _tag: "Closed" }
   | { readonly _tag: "Grammar"; readonly detail: string }
   | { readonly _tag: "Unsolicited"; readonly reply: SmtpReply.SmtpReply }
@@ -131,6 +132,8 @@ export const describe = (failure: Failure, command: string): string => {
       }`
     case "Errno":
       return `${command}: the socket failed${errorCause.codeOf(failure.cause).replace(/^(?=.)/, ": ")}`
+    case "Tls":
+      return `${command}: TLS ended with ${errorCause.codeOf(failure.cause) || "an error"}`
     case "Closed":
       return `${command}: the server closed the connection`
     case "Grammar":

@@ -11,11 +11,12 @@ import * as SmtpError from "../SmtpError.ts"
 import * as SmtpReply from "../SmtpReply.ts"
 import type { SendResult } from "./outcome.ts"
 
-const expired = (known: SmtpError.Outcome["Service"] | undefined, attempted: boolean): SmtpError.ETIMEDOUT => {
+/** `step`: the command that was running; undefined when none was said yet. */
+const expired = (known: SmtpError.Outcome["Service"] | undefined, step: string | undefined): SmtpError.ETIMEDOUT => {
   const base = {
-    command: "API",
+    command: known === undefined ? step ?? "API" : "DATA",
     timeout: "total",
-    attempted,
+    attempted: known !== undefined || step !== undefined,
     inDoubt: known?.inDoubt ?? false,
     handedOver: known !== undefined
   } as const
@@ -85,7 +86,7 @@ export const withEpilogue = <E, R>(
 export const withTotal = <A, E, R>(
   self: Effect.Effect<A, E, R>,
   millis: number,
-  isAttempted: () => boolean = () => true,
+  step: () => string | undefined = () => "CONN",
   ended: (cause: Cause.Cause<E>) => Exit.Exit<A, E> | undefined = () => undefined
 ): Effect.Effect<A, E | SmtpError.ETIMEDOUT, R> =>
   Number.isFinite(millis)
@@ -100,7 +101,7 @@ export const withTotal = <A, E, R>(
         const before = ended(exit.cause)
         if (before !== undefined) return yield* before
         const known = Context.getOrUndefined(Cause.annotations(exit.cause), SmtpError.Outcome)
-        return yield* Effect.fail(expired(known, isAttempted()))
+        return yield* Effect.fail(expired(known, step()))
       })
     )
     : self

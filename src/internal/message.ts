@@ -1,7 +1,6 @@
 /**
  * A message as the transaction takes it: whole, already encoded and measured, or a stream of octets.
  */
-import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as DotStuffing from "../DotStuffing.ts"
 import * as SmtpError from "../SmtpError.ts"
@@ -23,21 +22,21 @@ export type Source<E, R> =
   | { readonly _tag: "Whole"; readonly body: Uint8Array; readonly size: number; readonly hasEightBit: boolean }
   | { readonly _tag: "Stream"; readonly stream: Stream.Stream<Uint8Array | string, E, R> }
 
-export const fromMessage = <E, R>(message: Message<E, R>): Result.Result<Source<E, R>, SmtpError.EMESSAGE> => {
-  if (isChunk(message)) {
-    return Result.succeed({ _tag: "Whole", ...DotStuffing.encodeAll(message) })
-  }
-  if (Stream.isStream(message)) return Result.succeed({ _tag: "Stream", stream: message })
-  return Result.fail(
-    new SmtpError.EMESSAGE({
-      message:
-        "message: expected a string, a Uint8Array or a Stream of them; for a Node stream use NodeMessage.fromReadable",
-      command: "API",
-      attempted: false,
-      field: "message"
-    })
-  )
-}
+/** Why something cannot be a message at all. */
+export const problemOf = (message: unknown): SmtpError.EMESSAGE | undefined =>
+  isChunk(message) || Stream.isStream(message) ? undefined : new SmtpError.EMESSAGE({
+    message:
+      "message: expected a string, a Uint8Array or a Stream of them; for a Node stream use NodeMessage.fromReadable",
+    command: "API",
+    attempted: false,
+    field: "message"
+  })
+
+/** Encodes a message, unless it is a stream. */
+export const fromMessage = <E, R>(message: Message<E, R>): Source<E, R> =>
+  isChunk(message)
+    ? { _tag: "Whole", ...DotStuffing.encodeAll(message) }
+    : { _tag: "Stream", stream: message }
 
 /** The most octets handed to the socket in one write. */
 const slice = 65_536
@@ -56,6 +55,12 @@ export const slices = (octets: Uint8Array): Array<Uint8Array> => {
 
 /** Whether a stream may hold it; a caller in JavaScript may give anything. */
 export const isChunk = (u: unknown): u is Uint8Array | string => typeof u === "string" || u instanceof Uint8Array
+
+/** The octets of a batch as writes: as one where they are few, else cut, so that each write has its own deadline. */
+export const writesOf = (octets: ReadonlyArray<Uint8Array>): ReadonlyArray<ReadonlyArray<Uint8Array>> => {
+  const total = octets.reduce((sum, { length }) => sum + length, 0)
+  return total <= slice ? [octets] : octets.flatMap(slices).map((one) => [one])
+}
 
 /** Chunks of text and octets as octets; a surrogate pair may be split between two strings. */
 export const makeJoiner = (): {

@@ -64,6 +64,17 @@ export const refusedRecipients = (outcomes: ReadonlyArray<Outcome>): SmtpError.E
   return new SmtpError.EENVELOPE({ ...all, command: "RCPT TO", message: `RCPT TO: ${who}${shown(all.reply)}` })
 }
 
+/** DATA was refused: its error, with one for each recipient where RCPT had refused some before. */
+export const refusedData = (error: SmtpError.SendError, outcomes: ReadonlyArray<Outcome>): SmtpError.SendError => {
+  if (error._tag !== "EENVELOPE" || outcomes.every(({ error: own }) => own === undefined)) return error
+  const { command, message, reply } = error
+  const all = outcomes.map(({ address, error: own }) => ({
+    address,
+    error: own ?? new SmtpError.EENVELOPE({ command, message, reply, recipient: address })
+  }))
+  return new SmtpError.EENVELOPE({ command, message, reply, rejectedErrors: merged(all).rejectedErrors })
+}
+
 /** The loss of the connection as it concerns one recipient whose reply was still owed. */
 export const lost = (error: SmtpError.WireError, recipient: string): SmtpError.RecipientError => {
   const { attempted, cause, command, handedOver, inDoubt, message, reply } = error
@@ -101,20 +112,20 @@ export const result = (
   })
 }
 
-/** One final reply decides by itself (SMTP); several, or some that are missing, decide together (LMTP). */
+/** Refusals decide together; one reply that is none, or 421, decides by itself. */
 const failure = (
   outcomes: ReadonlyArray<Outcome>,
   replies: ReadonlyArray<SmtpReply.SmtpReply>
 ): SmtpError.SendError => {
-  const all = merged(outcomes)
   const [reply] = replies
   if (replies.length === 1 && reply !== undefined) {
     const inDoubt = !SmtpReply.isRefusal(reply)
     const error = SmtpError.classify({ _tag: "Refused", reply }, { stage: "FINAL", inDoubt }) as SmtpError.SendError
     if (error._tag !== "EMESSAGE") return error
-    const { command, message } = error
-    return new SmtpError.EMESSAGE({ command, message, reply, handedOver: true, rejectedErrors: all.rejectedErrors })
   }
-  const message = `DATA: no recipient was accepted${shown(all.reply)}`
-  return new SmtpError.EMESSAGE({ ...all, command: "DATA", handedOver: true, message })
+  const all = merged(outcomes)
+  const said = replies.length === 1
+    ? `the server answered ${shown(reply).slice(2)}`
+    : `no recipient was accepted${shown(all.reply)}`
+  return new SmtpError.EMESSAGE({ ...all, command: "DATA", handedOver: true, message: `DATA: ${said}` })
 }

@@ -18,8 +18,14 @@ export interface Transcript {
 const nothing = () => Effect.void
 const off: Transcript = { isOn: false, client: nothing, server: nothing, event: nothing, body: nothing }
 
-/** Most characters of message content in one log line. */
+/** Most octets of message content in one log line: all of it is shown, in as many lines as it takes. */
 const maxContent = 4096
+
+const pieces = (octets: Uint8Array): ReadonlyArray<Uint8Array> =>
+  Array.from(
+    { length: Math.ceil(octets.length / maxContent) },
+    (_, i) => octets.subarray(i * maxContent, (i + 1) * maxContent)
+  )
 
 /** A reply inside an AUTH exchange, without its text: servers echo what they do not understand. */
 const bare = (reply: SmtpReply.SmtpReply): string =>
@@ -40,8 +46,8 @@ export const make = (
       if (level === "commands") return Effect.void
       const decoder = new TextDecoder()
       return Effect.forEach(
-        chunks.filter((chunk) => chunk.length > 0),
-        (chunk) => log(`C: ${SmtpReply.escapeText(decoder.decode(chunk, { stream: true }), maxContent)}`),
+        chunks.flatMap(pieces),
+        (piece) => log(`C: ${SmtpReply.escapeText(decoder.decode(piece, { stream: true }), maxContent)}`),
         { discard: true }
       )
     }

@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { Duplex as NodeStream } from "node:stream"
 import * as tls from "node:tls"
+import { codeOf } from "../internal/errorCause.ts"
 import type { Duplex, Ended, Listener, TlsInfo, TlsUpgrade } from "../SmtpConnector.ts"
 import type { ETLS } from "../SmtpError.ts"
 import * as nodeTls from "./nodeTls.ts"
@@ -83,7 +84,8 @@ class NodeDuplex implements Duplex {
   }
   private readonly onDrain = (): void => this.listener?.onDrain()
   private readonly onClosed = (): void => this.finish({ _tag: "Closed" })
-  private readonly onError = (cause: unknown): void => this.finish({ _tag: "Errno", cause })
+  private readonly onError = (cause: unknown): void =>
+    this.finish({ _tag: codeOf(cause).startsWith("ERR_SSL_") ? "Tls" : "Errno", cause })
 
   private finish(ended: Ended): void {
     this.detach()

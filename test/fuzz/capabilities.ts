@@ -18,15 +18,20 @@ const flags = {
 } as const
 
 const words = [
-  ...Object.values(flags),
-  ...["AUTH", "AUTH=", "auth=LOGIN", "AUTH=PLAIN", "PLAIN", "LOGIN", "plain", "SCRAM-SHA-256", "HELP", "X-", "-X", "XSTARTTLS"],
-  ...["STARTTLS\t", "STARTTLS=", "size=1", "0", "1000000", "18446744073709551616", "00000000000000000000001", "-1", "1e9", "0x10"],
-  ...[" ", " ", " ", " ", " ", "  ", "\t", "\0", "\u00a0", "\u202e", "\ufffd", "ß", "é", "constructor", "__proto__", "a", "="]
-]
+  Object.values(flags),
+  ["AUTH", "AUTH=", "auth=LOGIN", "AUTH=PLAIN", "PLAIN", "LOGIN", "plain", "SCRAM-SHA-256", "HELP", "X-", "-X"],
+  ["XSTARTTLS"],
+  ["STARTTLS\t", "STARTTLS=", "size=1", "0", "1000000", "18446744073709551616", "00000000000000000000001", "-1"],
+  ["1e9", "0x10"],
+  [" ", " ", " ", " ", " ", "  ", "\t", "\0", "\u00a0", "\u202e", "\ufffd", "ß", "é", "constructor", "__proto__"],
+  ["a", "="]
+].flat()
 
 const lines = (random: Random): ReadonlyArray<string> =>
-  random.list(random.oneIn(50) ? random.below(SmtpReply.maxLines) : random.below(8), () =>
-    random.oneIn(200) ? `AUTH${" ".repeat(random.below(16_000))}PLAIN` : random.text(words, 6))
+  random.list(
+    random.oneIn(50) ? random.below(SmtpReply.maxLines) : random.below(8),
+    () => random.oneIn(200) ? `AUTH${" ".repeat(random.below(16_000))}PLAIN` : random.text(words, 6)
+  )
 
 const sum = (numbers: Iterable<number>): number => [...numbers].reduce((a, b) => a + b, 0)
 

@@ -46,7 +46,19 @@ const parameters = (random: Random): unknown =>
 
 /** Any command; nothing holds the caller to its type. */
 const commandOf = (random: Random): { readonly _tag: string; readonly [field: string]: unknown } => {
-  const tag = random.pick(["Ehlo", "Helo", "Lhlo", "Auth", "AuthResponse", "Mail", "Mail", "Rcpt", "Rcpt", "Bdat", "Vrfy"])
+  const tag = random.pick([
+    "Ehlo",
+    "Helo",
+    "Lhlo",
+    "Auth",
+    "AuthResponse",
+    "Mail",
+    "Mail",
+    "Rcpt",
+    "Rcpt",
+    "Bdat",
+    "Vrfy"
+  ])
   const path = () => random.oneIn(20) ? junk(random) : random.oneIn(20) ? "" : address(random)
   switch (tag) {
     case "Ehlo":
@@ -56,7 +68,9 @@ const commandOf = (random: Random): { readonly _tag: string; readonly [field: st
     case "Auth":
       return {
         _tag: tag,
-        mechanism: random.oneIn(3) ? maybe(random, text) : random.pick(["PLAIN", "X-a", "SCRAM-SHA-256-PLUS", "A".repeat(21)]),
+        mechanism: random.oneIn(3)
+          ? maybe(random, text)
+          : random.pick(["PLAIN", "X-a", "SCRAM-SHA-256-PLUS", "A".repeat(21)]),
         initialResponse: maybe(random, secret)
       }
     case "AuthResponse":
@@ -78,8 +92,10 @@ const commandOf = (random: Random): { readonly _tag: string; readonly [field: st
 const most: { readonly [tag: string]: number } = { Mail: 1192, Rcpt: 1048, Auth: 12_288, AuthResponse: 12_288 }
 
 const unxtext = (encoded: string): string =>
-  encoded.replace(/\+([0-9A-F]{2})|\\x\{([0-9A-F]+)\}/g, (_, a: string | undefined, b: string | undefined) =>
-    String.fromCodePoint(Number.parseInt(a ?? b ?? "", 16)))
+  encoded.replace(
+    /\+([0-9A-F]{2})|\\x\{([0-9A-F]+)\}/g,
+    (_, a: string | undefined, b: string | undefined) => String.fromCodePoint(Number.parseInt(a ?? b ?? "", 16))
+  )
 
 /** Path and parameters of a MAIL or RCPT line. */
 const read = (line: string) => {
@@ -91,7 +107,8 @@ const read = (line: string) => {
 
 type Fields = { readonly [field: string]: unknown }
 
-const isSaid = (word: string | undefined, value: unknown): boolean => word === (value === undefined ? value : String(value))
+const isSaid = (word: string | undefined, value: unknown): boolean =>
+  word === (value === undefined ? value : String(value))
 
 const orcptSaid = (value: unknown): unknown => {
   const { address, type } = value as { readonly [field: string]: string }
@@ -146,7 +163,10 @@ const judgeLine = (octets: Uint8Array, command: Fields): void => {
     const word = tag === "Auth" ? line.split(" ")[2] : line
     const plain = sent === undefined ? undefined : Redacted.value(sent as Redacted.Redacted<Uint8Array>)
     const asked = plain === undefined ? undefined : latin1(plain)
-    check((word === undefined ? word : Buffer.from(word, "base64").toString("latin1")) === asked, () => "another secret")
+    check(
+      (word === undefined ? word : Buffer.from(word, "base64").toString("latin1")) === asked,
+      () => "another secret"
+    )
   } else if (tag === "Bdat") {
     check(line === `BDAT ${String(command["size"])}${command["last"] === true ? " LAST" : ""}`, () => shown(line))
   } else {
@@ -188,7 +208,11 @@ const dsn = (random: Random): unknown =>
   })
 
 const recipient = (random: Random): unknown =>
-  random.oneIn(40) ? junk(random) : random.oneIn(2) ? address(random) : { address: address(random), dsn: maybe(random, dsn) }
+  random.oneIn(40)
+    ? junk(random)
+    : random.oneIn(2)
+    ? address(random)
+    : { address: address(random), dsn: maybe(random, dsn) }
 
 const inputOf = (random: Random): unknown =>
   random.oneIn(100) ? junk(random) : {
@@ -207,11 +231,8 @@ const inputOf = (random: Random): unknown =>
     })
   }
 
-const everything = SmtpCapabilities.fromReply(SmtpReply.make(
-  250,
-  "mx.test",
-  ...["8BITMIME", "SMTPUTF8", "DSN", "SIZE", "REQUIRETLS", "AUTH PLAIN", "BINARYMIME", "CHUNKING"]
-))
+const offers = ["8BITMIME", "SMTPUTF8", "DSN", "SIZE", "REQUIRETLS", "AUTH PLAIN", "BINARYMIME", "CHUNKING"]
+const everything = SmtpCapabilities.fromReply(SmtpReply.make(250, "mx.test", ...offers))
 
 export const envelope: Target = {
   name: "envelope",
@@ -228,8 +249,10 @@ export const envelope: Target = {
     const { mail, recipients } = Result.getOrThrowWith(made, (error) => new Error(error.message))
     for (const said of [mail, ...recipients.map(({ command }) => command)]) {
       // What was checked once is never refused on the way: there is nobody left to tell.
-      const octets = Result.getOrThrowWith(SmtpCommand.encode(said), ({ detail, field }) =>
-        new Error(`${shown(input)} is taken, but not ${shown(said)}: ${field} ${detail}`))
+      const octets = Result.getOrThrowWith(
+        SmtpCommand.encode(said),
+        ({ detail, field }) => new Error(`${shown(input)} is taken, but not ${shown(said)}: ${field} ${detail}`)
+      )
       judgeLine(octets, said as unknown as Fields)
     }
   }

@@ -9,7 +9,23 @@ const canonicalOf = (text: string): string => {
 }
 const stuffedOf = (canonical: string): string => `${canonical.replace(/^\./gm, "..")}.\r\n`
 
-const words = ["\r", "\n", "\r\n", ".", ".", "..", "\r\n.\r\n", "\n.\n", "\r.\r", "\r\n.", "a", "\0", "\t", "\x80", "\xff"]
+const words = [
+  "\r",
+  "\n",
+  "\r\n",
+  ".",
+  ".",
+  "..",
+  "\r\n.\r\n",
+  "\n.\n",
+  "\r.\r",
+  "\r\n.",
+  "a",
+  "\0",
+  "\t",
+  "\x80",
+  "\xff"
+]
 
 const messageOf = (random: Random): Uint8Array => {
   if (random.oneIn(4)) return random.octets(120)
@@ -90,12 +106,18 @@ export const dotStuffing: Target = {
     const after = random.text(["QUIT\r\n", ".", "\r\n", "x"], 3)
     const sent = random.parts(fromLatin1(stuffedOf(canonical) + after))
     const got = decode(sent)
-    check(got.isDone && got.text === canonical && got.rest === after, () => `${shown(message)} arrives as ${shown(got)}`)
+    check(
+      got.isDone && got.text === canonical && got.rest === after,
+      () => `${shown(message)} arrives as ${shown(got)}`
+    )
     const raw = decode(parts)
     const strict = received(text)
-    check(JSON.stringify(raw) === JSON.stringify(strict), () =>
-      `${shown(message)} in parts of ${parts.map(({ length }) => length).join(", ")} is read as ${shown(raw)}, ` +
-      `not ${shown(strict)}`)
+    check(
+      JSON.stringify(raw) === JSON.stringify(strict),
+      () =>
+        `${shown(message)} in parts of ${parts.map(({ length }) => length).join(", ")} is read as ${shown(raw)}, ` +
+        `not ${shown(strict)}`
+    )
     check(latin1(message) === text, () => "the message was written to")
   }
 }

@@ -2,16 +2,33 @@
 import type { Random } from "./random.ts"
 
 const pieces = [
-  ...["a", "b", "Z", "0", "9", "-", "_", ".", "..", "@", "@", "+", "=", "/", "!", "#", "{", "~", "*", "%", "&"],
-  ...["\"", "\\", "\\\"", "(", ")", "<", ">", "[", "]", ":", ";", ",", " ", "  ", "\\ ", "\\="],
-  ...["\r", "\n", "\r\n", "\0", "\t", "\x1b", "\x7f", "\x85", "\u2028", "\u2029", "\ud800", "\udc00", "\u202e", "\ufeff"],
-  ...["é", "ü", "中", "😀", "\u212a", "\u00ad", "\u3002", "xn--", "=?utf-8?q?a?=", "RCPT TO:<x@y.z>", "postmaster", "rfc822;"]
-]
+  ["a", "b", "Z", "0", "9", "-", "_", ".", "..", "@", "@", "+", "=", "/", "!", "#", "{", "~", "*", "%", "&"],
+  ["\"", "\\", "\\\"", "(", ")", "<", ">", "[", "]", ":", ";", ",", " ", "  ", "\\ ", "\\="],
+  ["\r", "\n", "\r\n", "\0", "\t", "\x1b", "\x7f", "\x85", "\u2028", "\u2029", "\ud800", "\udc00", "\u202e"],
+  ["\ufeff"],
+  ["é", "ü", "中", "😀", "\u212a", "\u00ad", "\u3002", "xn--", "=?utf-8?q?a?=", "RCPT TO:<x@y.z>", "postmaster"],
+  ["rfc822;"]
+].flat()
 const domains = [
-  ...["mx.test", "a.b.example", "[192.0.2.1]", "[IPv6:2001:db8::1]", "bücher.example", "中文.example", "UPPER.test"],
-  ...["-a.test", "a..test", "1.2.3.4", "[300.1.1.1]", "[IPv6:::::]", "[::1]", "a_b.test", "\u212aelvin.test", "a"]
+  ["mx.test", "a.b.example", "[192.0.2.1]", "[IPv6:2001:db8::1]", "bücher.example", "中文.example", "UPPER.test"],
+  ["-a.test", "a..test", "1.2.3.4", "[300.1.1.1]", "[IPv6:::::]", "[::1]", "a_b.test", "\u212aelvin.test", "a"]
+].flat()
+const locals = [
+  "ann",
+  "ann.b",
+  "a+b=c",
+  "\"a b\"",
+  "\"a\\\"b\"",
+  "\"a\"",
+  "\"@\"",
+  "é",
+  "\"é >\"",
+  "\"\\ \\ \"",
+  ".a",
+  "a.",
+  "\"\"",
+  ""
 ]
-const locals = ["ann", "ann.b", "a+b=c", "\"a b\"", "\"a\\\"b\"", "\"a\"", "\"@\"", "é", "\"é >\"", "\"\\ \\ \"", ".a", "a.", "\"\"", ""]
 
 const long = (random: Random): string => random.pick(pieces).repeat(random.below(300))
 
@@ -51,9 +68,9 @@ const throwing = {
 /** Anything but what is wanted. */
 export const junk = (random: Random): unknown =>
   random.pick([
-    ...[undefined, null, true, false, 0, -0, -1, 1.5, 1e21, NaN, Infinity, -Infinity, 2 ** 53, 7n, Symbol("s")],
-    ...["", " ", "\r\n", {}, [], [undefined], [never], never, throwing, new Uint8Array(3), new Date(0), () => "x"],
-    ...[new String("a@b.c"), Object.create(null) as unknown, { address: never }, { length: 3 }, new Map()]
+    [undefined, null, true, false, 0, -0, -1, 1.5, 1e21, NaN, Infinity, -Infinity, 2 ** 53, 7n, Symbol("s")],
+    ["", " ", "\r\n", {}, [], [undefined], [never], never, throwing, new Uint8Array(3), new Date(0), () => "x"],
+    [new String("a@b.c"), Object.create(null) as unknown, { address: never }, { length: 3 }, new Map()]
   ])
 
 /** Mostly what `make` gives, sometimes junk or nothing. */

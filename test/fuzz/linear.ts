@@ -95,13 +95,23 @@ const offers = families({
   "one keyword on many lines": [120, capabilities((size) => Array.from({ length: size }, () => "AUTH PLAIN"))],
   "many keywords": [120, capabilities((size) => Array.from({ length: size }, (_, at) => `X${at} a b c`))],
   "many mechanisms": [2000, capabilities((size) => [`AUTH ${"PLAIN LOGIN ".repeat(size)}`])],
-  "many different mechanisms": [500, capabilities((size) => [`AUTH ${Array.from({ length: size }, (_, at) => `M${at}`).join(" ")}`])],
+  "many different mechanisms": [
+    500,
+    capabilities((size) => [`AUTH ${Array.from({ length: size }, (_, at) => `M${at}`).join(" ")}`])
+  ],
   "AUTH and spaces": [4000, capabilities((size) => [`AUTH${" ".repeat(size)}PLAIN`])],
   "a keyword that nearly ends": [4000, capabilities((size) => [`${"A-".repeat(size)}!`])],
   "digits of a size": [4000, capabilities((size) => [`SIZE ${"1".repeat(size)}x`])]
 })
 
-const messages = Object.entries({ dots: ".", CRs: "\r", LFs: "\n", "dotted lines": "\r\n.x", text: "x", "8-bit text": "\xe9" })
+const messages = Object.entries({
+  dots: ".",
+  CRs: "\r",
+  LFs: "\n",
+  "dotted lines": "\r\n.x",
+  text: "x",
+  "8-bit text": "\xe9"
+})
   .flatMap(([what, unit]) =>
     Object.entries(cuts).flatMap(([how, cut]) => {
       const make = (run: (parts: ReadonlyArray<Uint8Array>) => void): Growing => (size) => {
@@ -109,15 +119,21 @@ const messages = Object.entries({ dots: ".", CRs: "\r", LFs: "\n", "dotted lines
         return () => run(parts)
       }
       return families({
-        [`encoding ${what}, ${how}`]: [how === "whole" ? 3000 : 500, make((parts) => {
-          const encoder = DotStuffing.makeEncoder()
-          for (const part of parts) encoder.push(part)
-          encoder.end()
-        })],
-        [`decoding ${what}, ${how}`]: [how === "whole" ? 3000 : 500, make((parts) => {
-          const decoder = DotStuffing.makeDecoder()
-          for (const part of parts) decoder.push(part)
-        })]
+        [`encoding ${what}, ${how}`]: [
+          how === "whole" ? 3000 : 500,
+          make((parts) => {
+            const encoder = DotStuffing.makeEncoder()
+            for (const part of parts) encoder.push(part)
+            encoder.end()
+          })
+        ],
+        [`decoding ${what}, ${how}`]: [
+          how === "whole" ? 3000 : 500,
+          make((parts) => {
+            const decoder = DotStuffing.makeDecoder()
+            for (const part of parts) decoder.push(part)
+          })
+        ]
       })
     })
   )
@@ -141,12 +157,18 @@ const challenged = (name: string, said: number, challenge: (size: number) => str
 const started = (name: string, username: (size: number) => string): Growing => (size) => {
   const mechanism = Sasl.mechanisms.find((one) => one.name === name)!
   const text = username(size)
-  return () => void Result.flatMap(mechanism.start({ ...given, username: text, secret: Redacted.make(text) }), (session) =>
-    session.step(undefined))
+  return () =>
+    void Result.flatMap(
+      mechanism.start({ ...given, username: text, secret: Redacted.make(text) }),
+      (session) => session.step(undefined)
+    )
 }
 
 const exchanges = families({
-  "SCRAM extensions": [500, challenged("SCRAM-SHA-256", 1, (size) => `r=${nonce}x,s=QSXC,i=4096${",x=y".repeat(size / 2)}`)],
+  "SCRAM extensions": [
+    500,
+    challenged("SCRAM-SHA-256", 1, (size) => `r=${nonce}x,s=QSXC,i=4096${",x=y".repeat(size / 2)}`)
+  ],
   "a salt": [800, challenged("SCRAM-SHA-256", 1, (size) => `r=${nonce}x,s=${"QUJD".repeat(size / 4)},i=4096`)],
   "a nonce": [800, challenged("SCRAM-SHA-256", 1, (size) => `r=${nonce}${"x".repeat(size)},s=QSXC,i=4096`)],
   "commas": [800, challenged("SCRAM-SHA-256", 1, (size) => ",".repeat(size))],
@@ -174,7 +196,14 @@ const exchanges = families({
 const proxies = Object.entries(cuts).flatMap(([how, cut]) => {
   const hear = (answer: (size: number) => string): Growing => (size) => {
     const parts = cut(fromLatin1(answer(size))).map(counted)
-    const http = { protocol: "http", secure: false, resolves: true, host: "p", port: 80, credentials: undefined } as const
+    const http = {
+      protocol: "http",
+      secure: false,
+      resolves: true,
+      host: "p",
+      port: 80,
+      credentials: undefined
+    } as const
     return () => {
       const exchange = protocol.begin(http, { text: "mx.test", octets: undefined }, 25)
       for (const part of parts) exchange.push(part)

@@ -8,11 +8,15 @@ import { check, fromLatin1, latin1, type Random, shown, utf8 } from "./random.ts
 import type { Target } from "./run.ts"
 
 const words = [
-  ...["HTTP/1.1 200 Connection established", "HTTP/1.0 200", "HTTP/1.1 100 Continue", "HTTP/1.1 407 Proxy Authentication Required"],
-  ...["HTTP/1.1 503 no \x1b[2J", "HTTP/2 200", "HTTP/1.1 101", "\r\n", "\r\n", "\r\n\r\n", "\n", "\r", "Via: x\r\n", "a: b\r\n\r\n"],
-  ...["220 mx.test ESMTP\r\n", " ", "\0", "\xff", "\x05\x00", "\x05\x02", "\x05\xff", "\x01\x00", "\x01\x01", "\x05\x00\x00\x01", "\x05\x05\x00"],
-  ...["\x7f\x00\x00\x01\x04\x38", "\x00\x5a", "\x00\x5b", "\x00\x5a\x04\x38\x7f\x00\x00\x01", "\x03\x04test\x00\x19", "\x04", "\x05"]
-]
+  ["HTTP/1.1 200 Connection established", "HTTP/1.0 200", "HTTP/1.1 100 Continue"],
+  ["HTTP/1.1 407 Proxy Authentication Required"],
+  ["HTTP/1.1 503 no \x1b[2J", "HTTP/2 200", "HTTP/1.1 101", "\r\n", "\r\n", "\r\n\r\n", "\n", "\r", "Via: x\r\n"],
+  ["a: b\r\n\r\n"],
+  ["220 mx.test ESMTP\r\n", " ", "\0", "\xff", "\x05\x00", "\x05\x02", "\x05\xff", "\x01\x00", "\x01\x01"],
+  ["\x05\x00\x00\x01", "\x05\x05\x00"],
+  ["\x7f\x00\x00\x01\x04\x38", "\x00\x5a", "\x00\x5b", "\x00\x5a\x04\x38\x7f\x00\x00\x01", "\x03\x04test\x00\x19"],
+  ["\x04", "\x05"]
+].flat()
 
 const credentials = { username: Redacted.make("ann"), password: Redacted.make("hunter2-canary") }
 
@@ -30,7 +34,11 @@ const answerOf = (random: Random, { protocol: spoken }: protocol.Proxy): Uint8Ar
   if (random.oneIn(200)) {
     return fromLatin1(`HTTP/1.1 200 ok\r\n${"a".repeat(protocol.maxHeadLength - 30 + random.below(20))}\r\n\r\nrest`)
   }
-  const begun = { http: ["HTTP/1.1 200 ok\r\n", "HTTP/1.1 502 no\r\n"], socks5: ["\x05\x00", "\x05\x02\x01\x00"], socks4: ["\x00\x5a"] }
+  const begun = {
+    http: ["HTTP/1.1 200 ok\r\n", "HTTP/1.1 502 no\r\n"],
+    socks5: ["\x05\x00", "\x05\x02\x01\x00"],
+    socks4: ["\x00\x5a"]
+  }
   const said = (random.oneIn(2) ? random.pick(begun[spoken]) : "") + random.text(words, 6)
   return random.oneIn(3) ? random.mutated(fromLatin1(said)) : fromLatin1(said)
 }
@@ -53,7 +61,11 @@ const hear = (exchange: protocol.Exchange, parts: ReadonlyArray<Uint8Array>): He
     if (progress._tag === "Waiting") {
       check(heard.tag === "Waiting", () => "an answer that is over waits again")
       const isWriting = progress.write.length > 0
-      heard = { ...heard, writes: heard.writes + latin1(progress.write), turns: isWriting ? [...heard.turns, pushed] : heard.turns }
+      heard = {
+        ...heard,
+        writes: heard.writes + latin1(progress.write),
+        turns: isWriting ? [...heard.turns, pushed] : heard.turns
+      }
     } else {
       const rest = progress._tag === "Connected" ? latin1(progress.rest) : ""
       const detail = progress._tag === "Failed" ? progress.detail : ""
@@ -96,8 +108,10 @@ export const proxy: Target = {
     check(latin1(answer).endsWith(rest), () => `${shown(rest)} is not what stands behind ${shown(answer)}`)
     judgeRequest(given, destination, heard)
     const again = hear(begin(), cut(random, answer, heard.turns))
-    check(JSON.stringify(again) === JSON.stringify(heard), () =>
-      `${given.protocol}: ${shown(answer)} is ${shown(heard)} octet by octet, else ${shown(again)}`)
+    check(
+      JSON.stringify(again) === JSON.stringify(heard),
+      () => `${given.protocol}: ${shown(answer)} is ${shown(heard)} octet by octet, else ${shown(again)}`
+    )
     // Whoever answers what it was not asked yet has not read the question.
     const whole = hear(begin(), [answer])
     const isEarly = heard.turns.some((turn) => turn < answer.length)
@@ -116,7 +130,9 @@ export const proxyUrl: Target = {
   run: (random) => {
     const part = (tame: ReadonlyArray<string>) => random.oneIn(3) ? text(random) : random.pick(tame)
     const scheme = part(["http://", "https://", "socks5://", "socks4a://"])
-    const user = random.oneIn(2) ? "" : `${part(["ann", "a%40b", "%zz"])}:${part(["hunter2-canary", "%0d%0a", "x".repeat(300)])}@`
+    const user = random.oneIn(2)
+      ? ""
+      : `${part(["ann", "a%40b", "%zz"])}:${part(["hunter2-canary", "%0d%0a", "x".repeat(300)])}@`
     const url = `${scheme}${user}${part(["proxy.test", "[::1]", "1.2.3.4"])}${part(["", ":8080", ":0", "/"])}`
     const parsed = parse(random.oneIn(2) ? url : Redacted.make(url))
     if (Result.isFailure(parsed)) {

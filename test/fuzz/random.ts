@@ -57,7 +57,7 @@ export class Random {
   /** The octets in a few parts of any length; empty ones too. */
   parts(octets: Uint8Array): ReadonlyArray<Uint8Array> {
     if (this.oneIn(8)) return Array.from(octets, (octet) => Uint8Array.of(octet))
-    const cuts = this.list(this.below(5), () => this.below(octets.length + 1)).sort((a, b) => a - b)
+    const cuts = this.list(this.below(5), () => this.below(octets.length + 1)).toSorted((a, b) => a - b)
     return [0, ...cuts].map((from, index) => octets.subarray(from, cuts[index] ?? octets.length))
   }
 
@@ -91,8 +91,9 @@ const encoder = new TextEncoder()
 export const utf8 = (text: string): Uint8Array => encoder.encode(text)
 
 /** Octets one to one as characters. */
-export const latin1 = (octets: Uint8Array): string => Buffer.from(octets.buffer, octets.byteOffset, octets.length)
-  .toString("latin1")
+export const latin1 = (octets: Uint8Array): string =>
+  Buffer.from(octets.buffer, octets.byteOffset, octets.length)
+    .toString("latin1")
 
 export const fromLatin1 = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, "latin1"))
 

@@ -54,7 +54,10 @@ class Pattern {
   #sequence(): Matcher {
     const parts: Array<Matcher> = []
     while (this.#at < this.#source.length && !/^[|)]/.test(this.#source.slice(this.#at))) parts.push(this.#quantified())
-    return parts.reduceRight<Matcher>((rest, part) => (at, next) => part(at, (end) => rest(end, next)), (at, next) => next(at))
+    return parts.reduceRight<Matcher>(
+      (rest, part) => (at, next) => part(at, (end) => rest(end, next)),
+      (at, next) => next(at)
+    )
   }
 
   #quantified(): Matcher {
@@ -116,7 +119,9 @@ class Pattern {
       this.#eat(")")
       return inside
     }
-    const source = this.#eatAll(/^(?:\[(?:\\[^]|[^\]\\])*\]|\\(?:u\{[^}]*\}|u[^]{4}|x[^]{2}|p\{[^}]*\}|[^])|[^()[\]*+?|])/i)
+    const source = this.#eatAll(
+      /^(?:\[(?:\\[^]|[^\]\\])*\]|\\(?:u\{[^}]*\}|u[^]{4}|x[^]{2}|p\{[^}]*\}|[^])|[^()[\]*+?|])/i
+    )
     if (source === undefined || /^\\[b1-9k]/.test(source)) throw new Error(`not known in a pattern: ${this.#source}`)
     const width = this.#single(source)
     isOne.width = width
@@ -135,7 +140,10 @@ class Pattern {
     this.#eat(")")
     const isWanted = look.endsWith("=")
     const isHere = look.includes("<")
-      ? (at: number) => Array.from({ length: at + 1 }, (_, from) => from).some((from) => inside(from, (end) => end === at ? end : -1) >= 0)
+      ? (at: number) =>
+        Array.from({ length: at + 1 }, (_, from) => from).some((from) =>
+          inside(from, (end) => end === at ? end : -1) >= 0
+        )
       : (at: number) => inside(at, (end) => end) >= 0
     return (at, next) => isHere(at) === isWanted ? next(at) : -1
   }

@@ -32,8 +32,9 @@ const runOne = (target: Target, index: number): void => {
   try {
     target.run(new Random(seedOf(seed, target.name, index)))
   } catch (error) {
-    const why = error instanceof Error ? error.stack ?? error.message : String(error)
-    throw new Error(`${target.name}: run it again with FUZZ_SEED=${seed} FUZZ_CASE=${index}\n${why}`)
+    const why = error instanceof Error ? error.message : String(error)
+    const again = `${target.name}: run it again with FUZZ_SEED=${seed} FUZZ_CASE=${index}`
+    throw new Error(`${again}\n${why}`, { cause: error })
   }
 }
 

@@ -20,12 +20,23 @@ const originals: Array<() => void> = []
 
 /** Octets behind a proxy, for the built-ins that take nothing else. */
 const targets = new WeakMap<object, Uint8Array>()
-const bare = <A>(value: A): A => (typeof value === "object" && value !== null ? targets.get(value) ?? value : value) as A
+const bare = <A>(value: A): A =>
+  (typeof value === "object" && value !== null ? targets.get(value) ?? value : value) as A
+
+const replace = (holder: object, name: PropertyKey, value: unknown): void => {
+  const original = Reflect.getOwnPropertyDescriptor(holder, name)!
+  Object.defineProperty(holder, name, { ...original, value })
+  originals.push(() => Object.defineProperty(holder, name, original))
+}
+
+const methodOf = (holder: object, name: PropertyKey): Method => {
+  const value = Reflect.getOwnPropertyDescriptor(holder, name)?.value as unknown
+  if (typeof value !== "function") throw new Error(`there is no ${String(name)}`)
+  return value as Method
+}
 
 const patch = (holder: object, name: PropertyKey, cost: Cost): void => {
-  const original = Reflect.getOwnPropertyDescriptor(holder, name)
-  if (typeof original?.value !== "function") throw new Error(`there is no ${String(name)}`)
-  const method = original.value as Method
+  const method = methodOf(holder, name)
   const counting = function(this: unknown, ...given: ReadonlyArray<unknown>): unknown {
     const plain = given.map(bare)
     if (!isCounting) return Reflect.apply(method, this, plain)
@@ -38,8 +49,7 @@ const patch = (holder: object, name: PropertyKey, cost: Cost): void => {
       isCounting = true
     }
   }
-  Object.defineProperty(holder, name, { ...original, value: counting })
-  originals.push(() => Object.defineProperty(holder, name, original))
+  replace(holder, name, counting)
 }
 
 const ofSelf: Cost = (self) => self.length
@@ -49,19 +59,17 @@ const one: Cost = () => 1
 
 /** Callbacks run inside the method: their own work has to count. */
 const patchWalk = (holder: object, name: PropertyKey): void => {
-  const original = Reflect.getOwnPropertyDescriptor(holder, name)!
-  const method = original.value as Method
+  const method = methodOf(holder, name)
   const counting = function(this: Long, ...given: ReadonlyArray<unknown>): unknown {
     if (isCounting) work += 1 + this.length
     return Reflect.apply(method, this, given)
   }
-  Object.defineProperty(holder, name, { ...original, value: counting })
-  originals.push(() => Object.defineProperty(holder, name, original))
+  replace(holder, name, counting)
 }
 
 const patchRegExp = (): void => {
   const original = RegExp.prototype.exec
-  RegExp.prototype.exec = function(this: RegExp, input: string) {
+  replace(RegExp.prototype, "exec", function(this: RegExp, input: string) {
     if (isCounting) {
       isCounting = false
       try {
@@ -71,8 +79,7 @@ const patchRegExp = (): void => {
       }
     }
     return original.call(this, input)
-  }
-  originals.push(() => RegExp.prototype.exec = original)
+  })
 }
 
 const install = (): void => {
@@ -107,7 +114,7 @@ export const measured = (run: () => void): number => {
     return work
   } finally {
     isCounting = false
-    for (const restore of originals.splice(0).reverse()) restore()
+    for (const restore of originals.splice(0).toReversed()) restore()
   }
 }
 

@@ -32,6 +32,15 @@ export class Choices {
   }
 }
 
+/** What matters of a list: at its end, 0 is as good as nothing. */
+export const trimmed = (list: ReadonlyArray<number>): ReadonlyArray<number> =>
+  list.slice(0, list.findLastIndex((choice) => choice > 0) + 1)
+
+const sum = (list: ReadonlyArray<number>): number => list.reduce((a, b) => a + b, 0)
+
+export const isSimpler = (a: ReadonlyArray<number>, b: ReadonlyArray<number>): boolean =>
+  a.length < b.length || a.length === b.length && sum(a) < sum(b)
+
 /** Simpler candidates: parts left out, numbers made smaller. */
 export function* simpler(list: ReadonlyArray<number>): Generator<ReadonlyArray<number>> {
   for (const length of [64, 32, 16, 8, 4, 2, 1]) {

@@ -28,7 +28,12 @@ export interface Refused {
 
 /** How a call ends, in what can be compared. */
 export type Ending =
-  | { readonly ok: true; readonly reply?: string; readonly accepted?: ReadonlyArray<string>; readonly refused?: ReadonlyArray<Refused> }
+  | {
+    readonly ok: true
+    readonly reply?: string
+    readonly accepted?: ReadonlyArray<string>
+    readonly refused?: ReadonlyArray<Refused>
+  }
   | {
     readonly failed: string
     readonly command?: string
@@ -45,6 +50,8 @@ export type Ending =
 export interface End {
   readonly ending: Ending
   readonly usable: boolean
+  /** It tells of the end of the connection although it is none of its own: some recipients were accepted before. */
+  readonly hasTold?: boolean
 }
 
 export interface Message {
@@ -81,12 +88,23 @@ const tagOf = (reply: Reply, { stage }: Where, isSecure = false): string => {
   if (reply.code === 421) return "ECONNECTION"
   if (!isRefusal(reply)) return "EPROTOCOL"
   if (stage === "MAIL" && reply.code === 530) return isSecure ? "ENOAUTH" : "ETLS"
-  const tags = { CONN: "ECONNECTION", EHLO: "ECONNECTION", STARTTLS: "ETLS", AUTH: "EAUTH", MAIL: "EENVELOPE", RCPT: "EENVELOPE" }
+  const tags = {
+    CONN: "ECONNECTION",
+    EHLO: "ECONNECTION",
+    STARTTLS: "ETLS",
+    AUTH: "EAUTH",
+    MAIL: "EENVELOPE",
+    RCPT: "EENVELOPE"
+  }
   const later = { DATA: "EENVELOPE", BODY: "EMESSAGE", FINAL: "EMESSAGE", OTHER: "EPROTOCOL" }
   return { ...tags, ...later }[stage]
 }
 
-export const failure = (failed: string, where: Where, more: Partial<Extract<Ending, { failed: string }>> = {}): Ending => ({
+export const failure = (
+  failed: string,
+  where: Where,
+  more: Partial<Extract<Ending, { failed: string }>> = {}
+): Ending => ({
   failed,
   command: where.command,
   reply: undefined,
@@ -137,6 +155,7 @@ export interface Mail {
 export interface State {
   needsReset: boolean
   isSecure: boolean
+  /** Whether a secret may be sent: verified TLS, or allowed without. */
   isTrusted: boolean
   isLmtp: boolean
   offers: ReadonlyArray<string>
@@ -148,9 +167,12 @@ const entry = (recipient: string, reply: Reply, where: Where): Refused => {
 }
 
 /** The reply that speaks for several: the first 4yz, else the first. */
-const speaker = (refused: ReadonlyArray<Refused>): { readonly reply: string | undefined; readonly code: number | undefined } => {
+const speaker = (
+  refused: ReadonlyArray<Refused>
+): { readonly reply: string | undefined; readonly code: number | undefined } => {
   const replied = refused.filter(({ reply }) => reply !== undefined)
-  const { code, reply } = replied.find(({ code = 0 }) => code >= 400 && code < 500) ?? replied[0] ?? { code: undefined, reply: undefined }
+  const { code, reply } = replied.find(({ code = 0 }) => code >= 400 && code < 500) ?? replied[0] ??
+    { code: undefined, reply: undefined }
   return { reply, code }
 }
 
@@ -185,7 +207,11 @@ export function* send(mail: Mail, state: State): Call {
 }
 
 /** The body, and who has it in the end. */
-function* deliver(mail: Mail, state: State, known: ReadonlyArray<{ readonly recipient: string; readonly reply: Reply }>): Call {
+function* deliver(
+  mail: Mail,
+  state: State,
+  known: ReadonlyArray<{ readonly recipient: string; readonly reply: Reply }>
+): Call {
   yield { _tag: "Body", message: mail.message }
   const count = state.isLmtp ? known.filter(({ reply }) => isPositive(reply)).length : 1
   const { failed, replies = [] } = yield { _tag: "Final", message: mail.message, count }
@@ -206,7 +232,10 @@ function* deliver(mail: Mail, state: State, known: ReadonlyArray<{ readonly reci
     if (isPositive(decisive)) accepted.push(recipient)
     else refused.push(entry(recipient, decisive, isPositive(before) ? final : rcpt(recipient)))
   }
-  if (accepted.length > 0) return { ending: { ok: true, reply: replies.at(-1)!.id, accepted, refused }, usable }
+  if (accepted.length > 0) {
+    const hasTold = failed !== undefined || replies.some(({ code }) => code === 421)
+    return { ending: { ok: true, reply: replies.at(-1)!.id, accepted, refused }, usable, hasTold }
+  }
   const [only] = replies
   if (failed === undefined && only !== undefined && replies.length === 1) {
     const ending = refusal(only, final)
@@ -262,7 +291,10 @@ export function* login(state: State, isFailed: () => ((where: Where) => Ending) 
     if (!("id" in end)) return end
     last = end
   }
-  return { ending: failure("EAUTH", { command: "AUTH", stage: "AUTH" }, { reply: last!.id, code: last!.code }), usable: true }
+  return {
+    ending: failure("EAUTH", { command: "AUTH", stage: "AUTH" }, { reply: last!.id, code: last!.code }),
+    usable: true
+  }
 }
 
 export function* quit(): Call {
@@ -281,7 +313,9 @@ function* hello(state: State, tls: Tls, isFirst: boolean): Generator<Ask, Ending
   state.offers = reply.code === 250 ? offersOf(reply) : []
   if (reply.code === 250) return undefined
   if (state.isLmtp || !isFirst || ![500, 501, 502, 504].includes(reply.code)) return refusal(reply, where)
-  if (tls === "starttls") return failure("ETLS", { command: "STARTTLS", stage: "STARTTLS" }, { reply: reply.id, code: reply.code })
+  if (tls === "starttls") {
+    return failure("ETLS", { command: "STARTTLS", stage: "STARTTLS" }, { reply: reply.id, code: reply.code })
+  }
   const second = yield* say("HELO me.test", { ...where, command: "HELO" })
   return second.code === 250 ? undefined : refusal(second, { ...where, command: "HELO" })
 }
@@ -302,7 +336,11 @@ export function* open(tls: Tls, state: State): Call {
   const failed = yield* hello(state, tls, true)
   if (failed !== undefined) return { ending: failed, usable: false }
   if (tls === "off" || tls === "implicit") return ok
-  if (!state.offers.includes("STARTTLS")) return tls === "starttls" ? { ending: tlsFailure("STARTTLS"), usable: false } : ok
+  if (!state.offers.includes("STARTTLS")) {
+    return tls === "starttls"
+      ? { ending: tlsFailure("STARTTLS"), usable: false }
+      : ok
+  }
   const where: Where = { command: "STARTTLS", stage: "STARTTLS" }
   const reply = yield* say("STARTTLS", where)
   if (reply.code !== 220) {
@@ -314,7 +352,7 @@ export function* open(tls: Tls, state: State): Call {
     return { ending: upgrade === "late" ? failure("ETIMEDOUT", where) : tlsFailure("STARTTLS"), usable: false }
   }
   state.isSecure = true
-  state.isTrusted = tls === "starttls"
+  state.isTrusted ||= tls === "starttls"
   const again = yield* hello(state, tls, false)
   return again === undefined ? ok : { ending: again, usable: false }
 }

@@ -1,6 +1,13 @@
 /** A network of the test's own: what the client writes is kept, what it reads is given to it octet by octet. */
 import * as Effect from "effect/Effect"
-import { type Duplex, type Ended, type Listener, SmtpConnector, type TlsInfo, type TlsUpgrade } from "../../src/SmtpConnector.ts"
+import {
+  type Duplex,
+  type Ended,
+  type Listener,
+  SmtpConnector,
+  type TlsInfo,
+  type TlsUpgrade
+} from "../../src/SmtpConnector.ts"
 import { ETLS } from "../../src/SmtpError.ts"
 import { fromLatin1, latin1 } from "../fuzz/random.ts"
 
@@ -56,8 +63,9 @@ export class Link {
     this.#upgrade = undefined
     if (isGood) this.clearUntil = this.written.length
     const { servername, verify } = tls
-    const info: TlsInfo = { protocol: "TLSv1.3", cipher: "none", authorized: verify, servername }
-    const lost = new ETLS({ message: "CONN: the handshake failed", command: "CONN", temporary: true })
+    const info: TlsInfo = { protocol: "TLSv1.3", cipher: "none", authorized: verify, resumed: false, servername }
+    const command = this.isListening ? "STARTTLS" : "CONN"
+    const lost = new ETLS({ message: `${command}: the handshake failed`, command, temporary: true })
     resume(isGood ? Effect.succeed(info) : Effect.fail(lost))
   }
 

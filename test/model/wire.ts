@@ -129,7 +129,7 @@ export class Wire {
   }
 
   /** Whatever is owed or open when a call ends leaves no usable connection; who told of a failure has told it for all. */
-  #settle(job: Job, { ending, usable }: End): void {
+  #settle(job: Job, { ending, hasTold = !("ok" in ending), usable }: End): void {
     const isEven = this.owed === 0 && this.#arrived.length === 0 && !this.inBody && !this.#isHeld
     if (!usable || !isEven) this.#fail({ _tag: "Released" })
     if (job.isQuit) {
@@ -137,9 +137,7 @@ export class Wire {
       job.ending = "interrupted" in ending ? ending : { ok: true }
       return
     }
-    if (!("ok" in ending) && this.failure !== undefined && this.failure._tag !== "Quit") {
-      this.failure = { _tag: "Released" }
-    }
+    if (hasTold && this.failure !== undefined && this.failure._tag !== "Quit") this.failure = { _tag: "Released" }
     job.ending = job.isExpired && "interrupted" in ending ? this.#expired(job, ending.outcome) : ending
   }
 
@@ -179,7 +177,12 @@ export class Wire {
     this.written = ""
     this.failure = undefined
     this.owed = 0
-    this.isPartial = this.inBody = this.#isHeld = this.#isBodyDue = this.mustDrain = false
+    this.isPartial =
+      this.inBody =
+      this.#isHeld =
+      this.#isBodyDue =
+      this.mustDrain =
+        false
     this.hasRoom = true
     this.#arrived = []
     this.#due = Infinity
@@ -273,18 +276,21 @@ export class Wire {
 
   // What the server and the network do.
 
-  /** One segment: replies that it makes whole, and what is left of it. */
-  segment(replies: ReadonlyArray<Reply>, rest: "nothing" | "partial" | "malformed"): void {
-    if (!this.isAlive) return
+  /** One segment: replies that it makes whole, and what is left of it. Gives how many of them count. */
+  segment(replies: ReadonlyArray<Reply>, rest: "nothing" | "partial" | "malformed"): number {
+    if (!this.isAlive) return 0
     this.#lastOctet = this.now
-    for (const reply of replies) this.#reply(reply)
+    const end = replies.findIndex((reply) => {
+      this.#reply(reply)
+      return !this.isAlive
+    })
     this.isPartial = rest === "partial"
     if (rest === "malformed") this.#fail({ _tag: "Grammar" })
     this.#take()
+    return end < 0 ? replies.length : end + 1
   }
 
   #reply(reply: Reply): void {
-    if (!this.isAlive) return
     if (this.owed === 0) {
       return this.#fail({ _tag: this.inBody || this.#isBodyDue ? "InBody" : "Unsolicited", reply })
     }
@@ -387,7 +393,9 @@ export class Wire {
       return this.#resume({ upgrade: "late" })
     }
     if (current !== undefined && current.lingerUntil <= this.now) return this.#endLinger()
-    const job = [...this.queue, ...(current === undefined ? [] : [current.job])].find((one) => one.totalDue <= this.now && isTimed(one))
+    const job = [...this.queue, ...(current === undefined ? [] : [current.job])].find((one) =>
+      one.totalDue <= this.now && isTimed(one)
+    )
     if (job === undefined) return
     job.isExpired = true
     this.interrupt(job)

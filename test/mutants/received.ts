@@ -51,10 +51,10 @@ export const received: Mutants = {
       test: reply
     },
     {
-      name: "BOGUS",
+      name: "a code may have more digits",
       file: "src/SmtpReply.ts",
       search: "if (separator !== undefined && separator !== 0x20 && separator !== 0x2d) {",
-      replace: "if (separator !== undefined && separator !== 0x20 && separator !== 0x2d && !isDigiit(separator)) {",
+      replace: "if (separator !== undefined && separator !== 0x20 && separator !== 0x2d && !isDigit(separator)) {",
       test: reply
     },
     {
@@ -152,9 +152,9 @@ export const received: Mutants = {
     },
     {
       name: "an error repeats the secret that the server echoes",
-      file: "src/SmtpLogin.ts",
-      search: ".filter((text) => text.length >= shortestEcho)",
-      replace: ".filter((text) => text.length >= shortestEcho * 1000)",
+      file: "src/internal/echo.ts",
+      search: "if (!parts.some((part) => shows(part, text, runs)))",
+      replace: "if (!parts.some((part) => shows(part, text, runs) && text === \"\"))",
       test: login
     },
     {

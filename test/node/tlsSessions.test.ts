@@ -237,7 +237,12 @@ describe("a session in the wrong place", () => {
   /** A store that gives one session to whoever asks. */
   const leaking = () => {
     const all: Array<tlsSessions.Kept> = []
-    return { all, put: (_: string, kept: tlsSessions.Kept) => void all.push(kept), take: () => all.pop() }
+    return {
+      all,
+      put: (_: string, kept: tlsSessions.Kept) => void all.push(kept),
+      take: () => all.pop(),
+      bar: () => {}
+    }
   }
 
   const through = Effect.fnUntraced(function*(
