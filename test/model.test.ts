@@ -17,7 +17,7 @@ const list = process.env["MODEL_CHOICES"]
 const sequences = Number(process.env["MODEL_SEQUENCES"] ?? (isLong ? 100_000 : 2000))
 const limit = isLong ? 900_000 : 120_000
 /** Runs spent on making a failure simpler. */
-const patience = 400
+const patience = Number(process.env["MODEL_PATIENCE"] ?? 400)
 
 process.stdout.write(`\nmodel: ${sequences} sequences, MODEL_SEED=${seed}\n`)
 

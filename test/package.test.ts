@@ -1,6 +1,16 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import { execFile } from "node:child_process"
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { root } from "./tooling/source.ts"
@@ -63,8 +73,10 @@ const consumerConfig = {
 
 const script = `
 import * as assert from "node:assert"
-import { SmtpError, SmtpReply } from "effect-smtp"
-import { NodeConnector } from "effect-smtp/node"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import { Sasl, SmtpClient, SmtpError, SmtpReply } from "effect-smtp"
+import { NodeConnector, NodeSmtpServer } from "effect-smtp/node"
 import * as Reply from "effect-smtp/SmtpReply"
 import { SmtpServer } from "effect-smtp/testing"
 
@@ -72,8 +84,20 @@ const reply: SmtpReply.SmtpReply = Reply.make(550, "5.1.1 No such user")
 assert.ok(reply instanceof SmtpReply.SmtpReply)
 const refused: SmtpError.SmtpError = new SmtpError.EENVELOPE({ message: "refused", command: "RCPT TO", reply })
 assert.strictEqual(refused.enhancedCode, "5.1.1")
-assert.ok(NodeConnector.layer)
-assert.ok(SmtpServer.layer())
+
+const send = (options: SmtpClient.Options) =>
+  Effect.gen(function*() {
+    const auth = Sasl.password({ username: "ann", password: Redacted.make("secret") })
+    const smtp = yield* SmtpClient.make({ ...options, name: "me.test", auth })
+    return (yield* smtp.send({ from: "ann@a.test", to: "bob@b.test" }, "Subject: x\\n\\n.x\\n")).messageSize
+  })
+const inMemory = send({ host: "mx.test" }).pipe(Effect.provide(SmtpServer.layer()))
+assert.strictEqual(await Effect.runPromise(inMemory), 18)
+const onPort = Effect.flatMap(NodeSmtpServer.NodeSmtpServer, ({ ca, host, port }) =>
+  send({ host, port, servername: "localhost", tlsOptions: { ca } })).pipe(
+    Effect.provide([NodeConnector.layer, NodeSmtpServer.layerLoopback({ script: { accounts: { ann: "secret" } } })])
+  )
+assert.strictEqual(await Effect.runPromise(onPort), 18)
 console.log("served")
 `
 
@@ -114,6 +138,16 @@ describe("the package", () => {
     assert.deepStrictEqual(others.toSorted(), ["LICENSE", "README.md", "package.json"])
   })
 
+  it("has an entry for each public module, and no other", () => {
+    const { exports } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { exports: object }
+    const modules = packed
+      .map((file) => /^src\/((?:node\/|testing\/)?[A-Z]\w*)\.ts$/.exec(file)?.[1])
+      .filter((name) => name !== undefined)
+      .map((name) => `./${name}`)
+    const fixed = [".", "./package.json", "./node", "./testing", "./internal/*"]
+    assert.deepStrictEqual(Object.keys(exports).toSorted(), [...fixed, ...modules].toSorted())
+  })
+
   it("type-checks in a project that installs it", { timeout: 60_000 }, async () => {
     assert.strictEqual(await run(consumer, process.execPath, tsc, "-p", "."), "")
   })
@@ -122,7 +156,14 @@ describe("the package", () => {
     assert.strictEqual(await run(consumer, process.execPath, "main.ts"), "served\n")
   })
 
-  for (const specifier of ["effect-smtp/internal/errorCause", "effect-smtp/index"]) {
+  for (
+    const specifier of [
+      "effect-smtp/internal/errorCause",
+      "effect-smtp/index",
+      "effect-smtp/node/certificate",
+      "effect-smtp/testing/memory"
+    ]
+  ) {
     it(`refuses ${specifier}`, async () => {
       const file = join(consumer, `${specifier.replaceAll("/", "-")}.mjs`)
       writeFileSync(file, refusal(specifier))

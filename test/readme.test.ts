@@ -30,4 +30,17 @@ describe("README", () => {
     const left = [...readme.matchAll(/^\| (.+?) \| .* \| \[[^\]]+\]\(test\//gm)].map(([, cell]) => cell!).join(" ")
     assert.deepStrictEqual(seed.filter((word) => !new RegExp(`\\b${word}\\b`).test(left)), [])
   })
+
+  it("has each option of a connection in its table", () => {
+    const source = readFileSync(`${root}src/internal/options.ts`, "utf8")
+    const fields = (name: string): ReadonlyArray<string> => {
+      const start = source.indexOf(`export interface ${name} {`)
+      const body = source.slice(start, source.indexOf("\n}", start))
+      return [...body.matchAll(/^ {2}readonly (\w+)\?:/gm)].map(([, field]) => field!)
+    }
+    const timeouts = fields("Timeouts").map((field) => `timeouts.${field}`)
+    const options = fields("Options").filter((field) => field !== "timeouts")
+    assert.isAbove(timeouts.length + options.length, 25)
+    assert.deepStrictEqual([...options, ...timeouts].filter((field) => !readme.includes(`\`${field}\``)), [])
+  })
 })
