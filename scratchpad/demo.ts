@@ -13,7 +13,7 @@ import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { createHash } from "node:crypto"
-import { readFileSync } from "node:fs"
+import { existsSync, readFileSync } from "node:fs"
 import { DotStuffing, Sasl, SmtpClient } from "../src/index.ts"
 import { NodeConnector, NodeSmtpServer } from "../src/node/index.ts"
 
@@ -24,6 +24,10 @@ const awkward = [
 ].join("")
 
 const file = process.argv[2]
+if (file !== undefined && !existsSync(file)) {
+  process.stderr.write(`There is no file ${file}.\n`)
+  process.exit(66)
+}
 const message = file === undefined ? new TextEncoder().encode(awkward) : new Uint8Array(readFileSync(file))
 
 /** The transcript as it comes; everything else of a log line is left out. */
@@ -68,7 +72,7 @@ const remote = Effect.gen(function*() {
   const from = yield* Config.NonEmptyString("SMTP_FROM")
   const to = yield* Config.NonEmptyString("SMTP_TO")
   const smtp = yield* SmtpClient.make({ ...(yield* SmtpClient.config), transcript: "commands" })
-  yield* report(yield* smtp.send({ from, to: to.split(",") }, message))
+  yield* report(yield* smtp.send({ from, to: to.split(",").map((address) => address.trim()) }, message))
 })
 
 const main = Effect.gen(function*() {

@@ -183,7 +183,7 @@ const isFinal = (reply: SmtpReply.SmtpReply): boolean => isPositive(reply) || Sm
 const mail = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
   const { wire } = run.dialogue.session
   const reply = yield* wire.command(run.plan.mail, { stage: "MAIL" })
-  if (!isPositive(reply)) return yield* Effect.fail(refuse(run, reply, { stage: "MAIL" }))
+  if (!isPositive(reply)) return yield* refuse(run, reply, { stage: "MAIL" })
   run.dialogue.needsReset = true
 })
 
@@ -199,7 +199,7 @@ const recipients = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
       continue
     }
     const error = refuse(run, reply, where)
-    if (error._tag !== "EENVELOPE") return yield* Effect.fail(error)
+    if (error._tag !== "EENVELOPE") return yield* error
     run.isSettled = false
     outcomes.push({ address, error })
   }
@@ -207,13 +207,13 @@ const recipients = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
     ? outcomes.some(({ error }) => error !== undefined)
     : outcomes.every(({ error }) => error !== undefined)
   run.isSettled = isRefused
-  return isRefused ? yield* Effect.fail(outcome.refusedRecipients(outcomes)) : outcomes
+  return isRefused ? yield* outcome.refusedRecipients(outcomes) : outcomes
 })
 
 const data = Effect.fnUntraced(function*<E, R>(run: Run<E, R>, outcomes: ReadonlyArray<outcome.Outcome>) {
   const reply = yield* run.dialogue.session.wire.command({ _tag: "Data" }, { stage: "DATA", attempted: true })
   if (reply.code === 354) return
-  return yield* Effect.fail(outcome.refusedData(refuse(run, reply, { stage: "DATA" }), outcomes))
+  return yield* outcome.refusedData(refuse(run, reply, { stage: "DATA" }), outcomes)
 })
 
 const inBody = { stage: "BODY" } as const
@@ -271,7 +271,7 @@ const finish = (run: Run<never, never>, last: ReadonlyArray<Uint8Array>, count: 
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
       const { wire } = run.dialogue.session
-      if (!wire.isQuiet()) return yield* Effect.fail(wire.error(inBody))
+      if (!wire.isQuiet()) return yield* wire.error(inBody)
       const replies: Array<SmtpReply.SmtpReply> = []
       yield* wire.endBody(last, count)
       const exit = yield* Effect.exit(restore(readFinal(run, count, replies)))
@@ -322,7 +322,7 @@ const deliver = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
   dialogue.needsReset = !end.replies.some(isPositive)
   const isWhole = end.error === undefined && end.replies.every(isFinal)
   run.isSettled = isWhole && wire.failure === undefined
-  if (end.error !== undefined && end.replies.length === 0) return yield* Effect.fail(end.error)
+  if (end.error !== undefined && end.replies.length === 0) return yield* end.error
   const outcomes = settle(plain, known, end)
   // Recipients tell of the loss: over LMTP the others may have been accepted, and no later call tells it again.
   if (end.error !== undefined || end.replies.some(({ code }) => code === 421)) wire.retire()
@@ -346,7 +346,7 @@ export const reset = Effect.fnUntraced(function*(
   const reply = yield* wire.command({ _tag: "Rset" }, where)
   if (!isPositive(reply)) {
     wire.fail({ _tag: "Released" })
-    return yield* Effect.fail(SmtpError.classify({ _tag: "Refused", reply }, where) as SmtpError.WireError)
+    return yield* (SmtpError.classify({ _tag: "Refused", reply }, where) as SmtpError.WireError)
   }
   dialogue.needsReset = false
 })

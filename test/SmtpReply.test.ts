@@ -416,7 +416,7 @@ describe("text to be shown", () => {
 describe("a reply in a log", () => {
   it("shows no control character, in JSON and in Node's inspect, and keeps its text", () => {
     const reply = SmtpReply.make(550, "\u001b[2J\u009b\u202egpj.exe", "x")
-    const controls = /[\u001b\u009b\u202e]/
+    const controls = new RegExp("[\u001b\u009b\u202e]")
     for (const shown of [inspect(reply), inspect({ reply }, { depth: 5 }), JSON.stringify({ reply })]) {
       assert.notMatch(shown, controls)
       assert.include(shown, "u{202e}gpj.exe")

@@ -9,13 +9,12 @@ import { fileURLToPath } from "node:url"
 const folder = fileURLToPath(new URL("../scratchpad/", import.meta.url))
 
 const run = (file: string, ...args: ReadonlyArray<string>) =>
-  Effect.callback<string, Error>((resume) => {
+  Effect.callback<string>((resume) => {
     const child = execFile(
       process.execPath,
       [join(folder, file), ...args],
       { env: { PATH: process.env["PATH"] } },
-      (error, stdout, stderr) =>
-        resume(error === null ? Effect.succeed(stdout) : Effect.fail(new Error(stdout + stderr)))
+      (error, stdout, stderr) => resume(error === null ? Effect.succeed(stdout) : Effect.die(stdout + stderr))
     )
     return Effect.sync(() => child.kill())
   })

@@ -101,7 +101,7 @@ export const withTotal = <A, E, R>(
         const before = ended(exit.cause)
         if (before !== undefined) return yield* before
         const known = Context.getOrUndefined(Cause.annotations(exit.cause), SmtpError.Outcome)
-        return yield* Effect.fail(expired(known, step()))
+        return yield* expired(known, step())
       })
     )
     : self

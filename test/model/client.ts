@@ -63,7 +63,9 @@ export interface Message {
 export type Ask =
   | { readonly _tag: "Dial" }
   | { readonly _tag: "Greeting" }
-  | { readonly _tag: "Command"; readonly line: string; readonly where: Where }
+  /** One that is optional goes unsaid on a connection that is over. */
+  | { readonly _tag: "Command"; readonly line: string; readonly where: Where; readonly isOptional?: boolean }
+  | { readonly _tag: "GiveUp" }
   | { readonly _tag: "Body"; readonly message: Message }
   | { readonly _tag: "Final"; readonly message: Message; readonly count: number }
   | { readonly _tag: "Upgrade" }
@@ -179,6 +181,21 @@ const speaker = (
 const rcpt = (recipient: string): Where => ({ command: "RCPT TO", stage: "RCPT", attempted: true, recipient })
 const final: Where = { command: "DATA", stage: "FINAL" }
 
+/** DATA was refused: to everyone, where RCPT had refused some before. */
+const refusedData = (reply: Reply, where: Where, known: ReadonlyArray<Known>): Ending => {
+  const ending = refusal(reply, where)
+  if (!isPolite(reply) || known.every((one) => isPositive(one.reply))) return ending
+  const refused = known.map((one) =>
+    isPositive(one.reply) ? entry(one.recipient, reply, where) : entry(one.recipient, one.reply, rcpt(one.recipient))
+  )
+  return { ...ending, refused } as Ending
+}
+
+interface Known {
+  readonly recipient: string
+  readonly reply: Reply
+}
+
 export function* send(mail: Mail, state: State): Call {
   if (state.needsReset) {
     const reset = yield* simple("RSET", state, { attempted: false })
@@ -188,7 +205,7 @@ export function* send(mail: Mail, state: State): Call {
   const from = yield* say(`MAIL FROM:<${mail.from}>`, first)
   if (!isPositive(from)) return { ending: refusal(from, first, state.isSecure), usable: isPolite(from) }
   state.needsReset = true
-  const known: Array<{ readonly recipient: string; readonly reply: Reply }> = []
+  const known: Array<Known> = []
   for (const recipient of mail.to) {
     const reply = yield* say(`RCPT TO:<${recipient}>`, rcpt(recipient))
     if (!isPositive(reply) && !isPolite(reply)) return { ending: refusal(reply, rcpt(recipient)), usable: false }
@@ -202,7 +219,7 @@ export function* send(mail: Mail, state: State): Call {
   }
   const data: Where = { command: "DATA", stage: "DATA", attempted: true }
   const go = yield* say("DATA", data)
-  if (go.code !== 354) return { ending: refusal(go, data), usable: isPolite(go) }
+  if (go.code !== 354) return { ending: refusedData(go, data, known), usable: isPolite(go) }
   return yield* deliver(mail, state, known)
 }
 
@@ -210,7 +227,7 @@ export function* send(mail: Mail, state: State): Call {
 function* deliver(
   mail: Mail,
   state: State,
-  known: ReadonlyArray<{ readonly recipient: string; readonly reply: Reply }>
+  known: ReadonlyArray<Known>
 ): Call {
   yield { _tag: "Body", message: mail.message }
   const count = state.isLmtp ? known.filter(({ reply }) => isPositive(reply)).length : 1
@@ -237,10 +254,7 @@ function* deliver(
     return { ending: { ok: true, reply: replies.at(-1)!.id, accepted, refused }, usable, hasTold }
   }
   const [only] = replies
-  if (failed === undefined && only !== undefined && replies.length === 1) {
-    const ending = refusal(only, final)
-    return { ending: "failed" in ending && ending.failed === "EMESSAGE" ? { ...ending, refused } : ending, usable }
-  }
+  if (failed === undefined && replies.length === 1 && !isPolite(only!)) return { ending: refusal(only!, final), usable }
   const more = { ...speaker(refused), refused, inDoubt: refused.some(({ inDoubt }) => inDoubt) }
   return { ending: failure("EMESSAGE", final, more), usable }
 }
@@ -274,7 +288,10 @@ function* attempt(name: string, isFirst: boolean): Generator<Ask, End | Reply, A
   return [504, 534, 538].includes(reply.code) ? reply : refusedLogin(reply, where)
 }
 
-export function* login(state: State, isFailed: () => ((where: Where) => Ending) | undefined): Call {
+/** What a connection that is over ends a call in. */
+export type Lost = (where: Where) => Ending
+
+export function* login(state: State, isFailed: () => Lost | undefined): Call {
   if (state.needsReset) {
     const reset = yield* simple("RSET", state)
     if (!("ok" in reset.ending)) return reset
@@ -322,8 +339,19 @@ function* hello(state: State, tls: Tls, isFirst: boolean): Generator<Ask, Ending
 
 const tlsFailure = (command: string): Ending => failure("ETLS", { command, stage: "STARTTLS" })
 
+/** A connection, logged in when that is asked for; after a failed login it says QUIT, if it still can. */
+export function* make(tls: Tls, state: State, isLoggingIn: boolean, isFailed: () => Lost | undefined): Call {
+  const opened = yield* open(tls, state)
+  if (!("ok" in opened.ending) || !isLoggingIn) return opened
+  const { ending, usable } = yield* login(state, isFailed)
+  if ("ok" in ending) return ok
+  if (!usable) yield { _tag: "GiveUp" }
+  yield { _tag: "Command", line: "QUIT", where: { command: "QUIT", stage: "OTHER" }, isOptional: true }
+  return { ending, usable: false }
+}
+
 /** From the socket to a dialogue. A failed opportunistic handshake is followed by one dialogue in clear. */
-export function* open(tls: Tls, state: State): Call {
+function* open(tls: Tls, state: State): Call {
   yield { _tag: "Dial" }
   if (tls === "implicit") {
     const { upgrade } = yield { _tag: "Upgrade" }

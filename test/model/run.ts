@@ -21,6 +21,8 @@ import { garbage, newReply, type Said, verbOf, type Written } from "./server.ts"
 import { type Setting, settingOf } from "./setting.ts"
 import { type Job, Wire } from "./wire.ts"
 
+const credentials = Sasl.password({ username: client.username, password: Redacted.make(client.password) })
+
 interface Task extends Job {
   readonly fiber: Fiber.Fiber<unknown, unknown>
   readonly message: client.Message | undefined
@@ -119,14 +121,19 @@ export class Sequence {
   #open() {
     const { allowInsecureAuth, deadlines: { total, ...deadlines }, protocol, tls } = this.#setting
     const timeouts = Number.isFinite(total) ? { ...deadlines, total } : deadlines
-    const options = { host: "mx.test", name: "me.test", tls, protocol, allowInsecureAuth, timeouts }
+    // Credentials on a connection that stays in clear are refused before anything is dialled.
+    const isLoggingIn = this.#setting.isLoggingIn && (tls !== "off" || allowInsecureAuth)
+    const auth = isLoggingIn ? credentials : undefined
+    const options = { auth, host: "mx.test", name: "me.test", tls, protocol, allowInsecureAuth, timeouts }
     this.log.push(text(this.#setting))
     const make = SmtpConnection.make(options).pipe(
       Effect.tap((connection) => Effect.sync(() => this.#connection = connection)),
       Scope.provide(this.#scope),
       Effect.provideService(SmtpConnector, connectorOf(this.#links))
     )
-    return this.#call("open", () => client.open(tls, this.#state), make, { isTimed: true })
+    return this.#call("open", () => client.make(tls, this.#state, isLoggingIn, this.#wire.failedNow), make, {
+      isTimed: true
+    })
   }
 
   #send(connection: SmtpConnection.SmtpConnection, id: number) {
@@ -179,8 +186,6 @@ export class Sequence {
       case "reset":
         return this.#call("reset", () => client.simple("RSET", state), connection.reset)
       case "login": {
-        const { password, username } = client
-        const credentials = Sasl.password({ username, password: Redacted.make(password) })
         const start = () => client.login(state, this.#wire.failedNow)
         return this.#call("login", start, connection.login(credentials))
       }

@@ -7,6 +7,8 @@ export interface Setting {
   readonly tls: client.Tls
   readonly protocol: "smtp" | "lmtp"
   readonly allowInsecureAuth: boolean
+  /** Whether opening the connection is also logging in. */
+  readonly isLoggingIn: boolean
   /** How much more often all goes well. */
   readonly calm: number
   /** Whether little goes wrong until the connection is open. */
@@ -20,6 +22,7 @@ export const settingOf = (choices: Choices): Setting => ({
   tls: choices.pick(["off", "off", "starttls", "off", "opportunistic", "implicit", "starttls"]),
   protocol: choices.pick(["smtp", "smtp", "lmtp"]),
   allowInsecureAuth: choices.oneIn(3),
+  isLoggingIn: choices.oneIn(5),
   calm: choices.pick([20, 60, 8, 4]),
   isWellBegun: !choices.oneIn(4),
   trouble: choices.pick(["anywhere", "FINAL", "BODY", "anywhere", "AUTH", "RCPT", "DATA", "IDLE"]),

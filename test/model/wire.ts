@@ -3,7 +3,7 @@
  * Every octet that the client may write, and how every call ends, follows from the events.
  */
 import { stuffed, stuffedSoFar } from "./body.ts"
-import type { Answer, Ask, Call, End, Ending, Message, Reply, Where } from "./client.ts"
+import type { Answer, Ask, Call, End, Ending, Lost, Message, Reply, Where } from "./client.ts"
 import { failure, refusal } from "./client.ts"
 
 export type Deadline = "greeting" | "tls" | "command" | "data" | "final" | "idle" | "quit"
@@ -67,6 +67,8 @@ export class Wire {
   #due = Infinity
   #lastOctet = 0
   #bodyAt = 0
+  /** The command that was said last. */
+  #step = ""
   /** The next call begins only when the one before has ended. */
   isUpgrading = false
   /** Waits for the source of the message, or for the socket. */
@@ -143,8 +145,14 @@ export class Wire {
 
   #expired(job: Job, outcome: { readonly inDoubt: boolean; readonly reply: string | undefined } | undefined): Ending {
     const { inDoubt = false, reply } = outcome ?? {}
-    const where: Where = { command: "API", stage: "OTHER", attempted: job.hasBegun }
-    return failure("ETIMEDOUT", where, { inDoubt, reply, handedOver: outcome !== undefined })
+    const attempted = job.hasBegun || outcome !== undefined
+    const step = job.id === 0 ? "CONN" : job.hasBegun ? this.#step : "API"
+    const command = outcome === undefined ? step : "DATA"
+    return failure("ETIMEDOUT", { command, stage: "OTHER", attempted }, {
+      inDoubt,
+      reply,
+      handedOver: outcome !== undefined
+    })
   }
 
   /** Starts what the call asks for. */
@@ -160,7 +168,10 @@ export class Wire {
       case "Upgrade":
         return this.#upgrade()
       case "Command":
-        return this.#command(ask.line, ask.where)
+        return this.#command(ask)
+      case "GiveUp":
+        this.#fail({ _tag: "Released" })
+        return this.#resume({})
       case "Body":
         this.inBody = true
         this.#arm("data")
@@ -206,8 +217,11 @@ export class Wire {
     this.#due = this.now + this.#deadlines[deadline]
   }
 
-  #command(line: string, where: Where): void {
-    if (!this.#isQuiet()) return this.#abandon({ ...where, attempted: where.attempted ?? false })
+  #command({ isOptional = false, line, where }: Extract<Ask, { _tag: "Command" }>): void {
+    if (!this.#isQuiet()) {
+      return isOptional ? this.#resume({}) : this.#abandon({ ...where, attempted: where.attempted ?? false })
+    }
+    this.#step = where.command
     this.owed = 1
     this.#write(`${line}\r\n`)
     this.#arm(line === "QUIT" ? "quit" : "command")
@@ -254,7 +268,8 @@ export class Wire {
         return failure("ECONNECTION", { ...where, command: "API", attempted: false })
       case "Unsolicited":
         return failure(cause.reply.code === 421 ? "ECONNECTION" : "EPROTOCOL", where, {
-          reply: cause.reply.id,
+          // Inside a login it may echo a secret: its text is not told.
+          reply: where.stage === "AUTH" ? "" : cause.reply.id,
           code: cause.reply.code
         })
       case "InBody": {
@@ -267,8 +282,7 @@ export class Wire {
   }
 
   /** For a call that looks whether the connection is alive before it says anything. */
-  readonly failedNow = (): ((where: Where) => Ending) | undefined =>
-    this.isAlive ? undefined : (where) => this.#failed(where)
+  readonly failedNow = (): Lost | undefined => this.isAlive ? undefined : (where) => this.#failed(where)
 
   #fail(failed: Failure): void {
     this.failure ??= failed
@@ -311,7 +325,9 @@ export class Wire {
       const reply = this.#arrived.shift()
       if (reply !== undefined) return this.#resume({ reply })
       const where: Where = ask._tag === "Command" ? ask.where : { command: "CONN", stage: "CONN" }
-      if (!this.isAlive) this.#abandon(where)
+      if (this.isAlive) return
+      if (ask._tag === "Command" && ask.isOptional === true) return this.#resume({})
+      this.#abandon(where)
     } else if (ask._tag === "Final") this.#takeFinal(current, ask.count)
     else if (ask._tag === "Body") this.#checkBody()
   }
@@ -416,6 +432,11 @@ export class Wire {
         if (this.owed > 0) this.#arm("final")
       }
       return this.#take()
+    }
+    // What a call has ended in already is what it tells.
+    if (current?.ask._tag === "Command" && current.ask.isOptional === true) {
+      this.#fail({ _tag: "Released" })
+      return this.#resume({})
     }
     this.isUpgrading = false
     this.#leave(job, { ending: { interrupted: true }, usable: false })
