@@ -823,6 +823,19 @@ describe("LMTP (RFC 2033)", () => {
       ))
   }
 
+  it.effect("a 421 among the replies is told by its recipients, and by no later call", () =>
+    connected(finals({ "b@mx.test": SmtpServer.reply(421, "closing") }), (connection) =>
+      Effect.gen(function*() {
+        const result = yield* connection.send(toThree, "hi\r\n")
+        assert.deepStrictEqual(result.accepted, ["a@mx.test"])
+        assert.deepStrictEqual(result.rejectedErrors.map((e) => [e._tag, e.responseCode, e.inDoubt]), [
+          ["ECONNECTION", 421, false],
+          ["ECONNECTION", 421, true]
+        ])
+        const error = yield* Effect.flip(connection.noop)
+        assert.deepStrictEqual([error._tag, error.reply, error.attempted], ["ECONNECTION", undefined, false])
+      })))
+
   it.effect("a refusal and then a loss is a failure in doubt", () =>
     connected(
       {

@@ -633,6 +633,17 @@ describe("an exchange", () => {
       assert.strictEqual(error.message, "AUTH X-ENDLESS: the server sent more than 8 challenges")
     }))
 
+  for (const [name, code] of [["a challenge too many", 334], ["the refusal of a mechanism", 504]] as const) {
+    it.effect(`says that it was attempted when the connection is lost with ${name}`, () =>
+      withServer(
+        { ...forEver(reply(code, "no")), faults: [at("auth", SmtpServer.surplus())] },
+        Effect.gen(function*() {
+          const error = yield* refusal({ auth: ann, mechanisms: ["PLAIN", "LOGIN"] })
+          assert.deepStrictEqual([error._tag, error.attempted], ["EPROTOCOL", true])
+        })
+      ))
+  }
+
   it.effect("whose challenge is not base64 is cancelled with *", () =>
     Effect.gen(function*() {
       for (const text of ["Username:", "YQ", "YQ==YQ==", "Y Q==", "YR==", "*", "é"]) {

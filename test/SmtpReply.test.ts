@@ -416,11 +416,11 @@ describe("text to be shown", () => {
 describe("a reply in a log", () => {
   it("shows no control character, in JSON and in Node's inspect, and keeps its text", () => {
     const reply = SmtpReply.make(550, "\u001b[2J\u009b\u202egpj.exe", "x")
-    const controls = new RegExp("[\u001b\u009b\u202e]")
+    const hasControls = (text: string) => ["\u001b", "\u009b", "\u202e"].some((control) => text.includes(control))
     for (const shown of [inspect(reply), inspect({ reply }, { depth: 5 }), JSON.stringify({ reply })]) {
-      assert.notMatch(shown, controls)
+      assert.isFalse(hasControls(shown))
       assert.include(shown, "u{202e}gpj.exe")
     }
-    assert.match(reply.text, controls)
+    assert.isTrue(hasControls(reply.text))
   })
 })

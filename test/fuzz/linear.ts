@@ -3,10 +3,12 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as DotStuffing from "../../src/DotStuffing.ts"
 import * as Envelope from "../../src/Envelope.ts"
+import { withoutEcho } from "../../src/internal/echo.ts"
 import * as protocol from "../../src/node/proxyProtocol.ts"
 import * as Sasl from "../../src/Sasl.ts"
 import * as SmtpCapabilities from "../../src/SmtpCapabilities.ts"
 import * as SmtpCommand from "../../src/SmtpCommand.ts"
+import { classify } from "../../src/SmtpError.ts"
 import * as SmtpReply from "../../src/SmtpReply.ts"
 import { fromLatin1, utf8 } from "./random.ts"
 import { counted } from "./work.ts"
@@ -218,4 +220,17 @@ const proxies = Object.entries(cuts).flatMap(([how, cut]) => {
   })
 })
 
-export const all: ReadonlyArray<Family> = [replies, offers, commands, messages, exchanges, proxies].flat()
+const echoes = families({
+  "a reply that may echo a secret": [3000, (size) => {
+    const reply = SmtpReply.make(535, "hunter".repeat(size / 6))
+    const sent = [Redacted.make(utf8("\0ann\0hunter2-and-some-more-of-it"))]
+    return () =>
+      void withoutEcho(reply, { secret: Redacted.make("hunter2-and-some-more-of-it"), sent, username: "ann" })
+  }],
+  "a reply in a message": [3000, (size) => {
+    const reply = SmtpReply.make(550, "\u202e".repeat(size))
+    return () => void classify({ _tag: "Refused", reply }, { stage: "MAIL" })
+  }]
+})
+
+export const all: ReadonlyArray<Family> = [replies, echoes, offers, commands, messages, exchanges, proxies].flat()

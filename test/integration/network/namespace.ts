@@ -19,7 +19,7 @@ const attempt = `
 set -e
 ip link set lo up mtu 1500
 tables=$(command -v iptables-legacy || command -v iptables)
-$tables -w 5 -I INPUT -p tcp -m statistic --mode random --probability 0.01 -j DROP
+$tables -w 5 -I INPUT -p tcp -m statistic --mode nth --every 100 --packet 0 -j DROP
 `
 
 const refusal = (): string | undefined => {

@@ -54,7 +54,7 @@ export const silence = (port: number): void => {
   input("127.0.0.1", "-p", "tcp", "--dport", String(port), "-j", "DROP")
 }
 
-/** From now on each TCP packet is lost with this probability. */
+/** From now on this share of the TCP packets is lost. */
 export const lose = (probability: number): void => {
   input(
     "127.0.0.1",
@@ -62,10 +62,13 @@ export const lose = (probability: number): void => {
     "tcp",
     "-m",
     "statistic",
+    // Every n-th, not at random: a run never happens to lose none.
     "--mode",
-    "random",
-    "--probability",
-    String(probability),
+    "nth",
+    "--every",
+    String(Math.round(1 / probability)),
+    "--packet",
+    "0",
     "-j",
     "DROP"
   )
