@@ -383,6 +383,30 @@ describe("TLS versions and client certificates", () => {
     }))
 })
 
+describe("a server that cannot resume a session", () => {
+  it.effect("loses one connection to the attempt, and is dialled again at once; none is offered to it after that", () =>
+    Effect.gen(function*() {
+      const secureContext = tls.createSecureContext(certificates.good)
+      const reused: Array<boolean> = []
+      let dials = 0
+      const node = createServer((raw) => {
+        dials++
+        raw.on("error", () => {})
+        if (dials === 2) return void raw.once("data", () => raw.destroy())
+        const secure = new tls.TLSSocket(raw, { isServer: true, secureContext })
+        secure.on("secure", () => reused.push(secure.isSessionReused()))
+        small(secure)
+      })
+      const { port } = yield* listen(node)
+      const options = { host: "127.0.0.1", port, name: "me.test", servername: "mx.test", tlsOptions: trusting } as const
+      for (let visit = 1; visit <= 4; visit++) {
+        const { secure } = yield* Effect.scoped(SmtpConnection.make({ ...options, tls: "implicit" }))
+        assert.isTrue(secure)
+      }
+      assert.deepStrictEqual([dials, reused], [5, [false, false, false, false]])
+    }).pipe(Effect.provide(NodeConnector.layer)))
+})
+
 describe("a mode that does not fit the port", () => {
   it.effect("is told when TLS is spoken to a plain port", () =>
     withServer(

@@ -32,6 +32,8 @@ const refusal = (url: string): SmtpError.ECONFIG => {
 
 const told = (url: string): string => refusal(url).message
 
+const pin = "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+
 describe("a URL", () => {
   it.each<[string, unknown]>([
     ["smtp://mx.test", { host: "mx.test" }],
@@ -125,6 +127,9 @@ describe("the query", () => {
     ["allowInsecureAuth=false", { allowInsecureAuth: false }],
     ["rejectUnauthorized=false", { tlsOptions: { rejectUnauthorized: false } }],
     ["rejectUnauthorized=true", { tlsOptions: { rejectUnauthorized: true } }],
+    ["channelBinding=required", { channelBinding: "required" }],
+    ["minVersion=TLSv1.3&ciphers=HIGH", { tlsOptions: { minVersion: "TLSv1.3", ciphers: "HIGH" } }],
+    [`pins=${encodeURIComponent(pin)},${encodeURIComponent(pin)}`, { tlsOptions: { pins: [pin, pin] } }],
     ["timeouts.command=10+seconds", { timeouts: { command: "10 seconds" } }],
     ["timeouts.command=10%20seconds&timeouts.total=5000", { timeouts: { command: "10 seconds", total: 5000 } }],
     ["name=me.test&family=4&timeouts.quit=1", { name: "me.test", family: 4, timeouts: { quit: 1 } }]

@@ -13,7 +13,18 @@ const schemes: { readonly [scheme: string]: Options } = {
   "lmtp:": { protocol: "lmtp" }
 }
 
-const texts = ["tls", "servername", "name", "localAddress", "minimumMechanism", "transcript", "path"] as const
+const texts = [
+  "tls",
+  "servername",
+  "name",
+  "localAddress",
+  "minimumMechanism",
+  "channelBinding",
+  "transcript",
+  "path"
+] as const
+/** Those of `tlsOptions` that are one text. */
+const tlsTexts = ["minVersion", "maxVersion", "ciphers"] as const
 const timeouts = ["dns", "connect", "greeting", "tls", "command", "data", "final", "idle", "quit", "total"] as const
 
 const refuse = (message: string) =>
@@ -32,7 +43,14 @@ type Read = { -readonly [K in keyof Options]: Options[K] }
 
 const parameter = (options: Read, key: string, value: string): boolean => {
   if ((texts as ReadonlyArray<string>).includes(key)) return Reflect.set(options, key, value)
+  if ((tlsTexts as ReadonlyArray<string>).includes(key)) {
+    options.tlsOptions = { ...options.tlsOptions, [key]: value }
+    return true
+  }
   switch (key) {
+    case "pins":
+      options.tlsOptions = { ...options.tlsOptions, pins: value.split(",") }
+      return true
     case "mechanisms":
       options.mechanisms = value.split(",")
       return true
@@ -52,7 +70,16 @@ const parameter = (options: Read, key: string, value: string): boolean => {
   }
 }
 
-const known = [...texts, "mechanisms", "family", "allowInsecureAuth", "rejectUnauthorized", "timeouts.NAME"].join(", ")
+const known = [
+  ...texts,
+  ...tlsTexts,
+  "pins",
+  "mechanisms",
+  "family",
+  "allowInsecureAuth",
+  "rejectUnauthorized",
+  "timeouts.NAME"
+].join(", ")
 
 /** Puts the query into the options; says what is wrong with it. */
 const readQuery = (options: Read, query: URLSearchParams): string | undefined => {
