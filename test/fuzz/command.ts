@@ -127,6 +127,10 @@ const judgePath = (line: string, fields: Fields, path: unknown): void => {
     () => new Error(`a path that is no path: ${wrong()}`)
   )
   check(again.recipients[0]?.path === said.path, () => `not canonical: ${wrong()}`)
+  const isTyped = !/^utf-8;/i.test(values.get("ORCPT") ?? "")
+  const encoded = [values.get("ENVID"), values.get("AUTH"), isTyped ? values.get("ORCPT") : undefined]
+  // RFC 3461 section 4: "+" and "=" stand for nothing but themselves encoded.
+  check(encoded.every((word = "") => word === "<>" || /^(?:[!-*,-<>-~]|\+[0-9A-F]{2})*$/.test(word)), wrong)
   if (values.has("AUTH") && values.get("AUTH") !== "<>") {
     const auth = unxtext(values.get("AUTH")!)
     check(Result.isSuccess(Envelope.parse({ from: auth, to: "a@b.c" })), () => `AUTH=${auth}: ${wrong()}`)

@@ -76,11 +76,16 @@ const begin = (random: Random, mechanism: Sasl.Mechanism, { authorizationId, sec
 /** A key as PBKDF2 would give it, which would take a thousand times as long as all the rest. */
 const keyFor = (length: number): Uint8Array => new Uint8Array(length).fill(7)
 
-/** A server that knows the password; it reads what it needs in the client's own words. */
-const honestServer = (mechanism: Sasl.Mechanism, { authorizationId = "", secret, username }: Credentials) => {
+/** A server that knows the password, and asks for what it should or not; it reads what it needs in the client's words. */
+const honestServer = (
+  random: Random,
+  mechanism: Sasl.Mechanism,
+  { authorizationId = "", secret, username }: Credentials
+) => {
   const said: Array<string> = []
   const algorithm = /^SCRAM-(SHA-\d+)/.exec(mechanism.name)?.[1] as Algorithm | undefined
-  const scramFirst = () => `r=${/r=([^,]*)/.exec(said[0] ?? "")?.[1] ?? ""}xyz,s=QSXCR+Q6sek8bf92,i=4096`
+  const iterations = random.oneIn(4) ? random.pick([1, 4095, 600_000, 600_001, 2 ** 31]) : 4096
+  const scramFirst = () => `r=${/r=([^,]*)/.exec(said[0] ?? "")?.[1] ?? ""}xyz,s=QSXCR+Q6sek8bf92,i=${iterations}`
   const scramFinal = () => {
     const bare = (said[0] ?? "").split(",").slice(2).join(",")
     const withoutProof = (said[1] ?? "").replace(/,p=.*$/, "")
@@ -98,7 +103,9 @@ const honestServer = (mechanism: Sasl.Mechanism, { authorizationId = "", secret,
   const next = (): string => {
     if (algorithm !== undefined) return said.length < 2 ? scramFirst() : scramFinal()
     if (mechanism.name === "DIGEST-MD5") return said.length < 1 ? digest : rspauth()
-    return mechanism.name === "CRAM-MD5" ? "<1896@mx.test>" : `{"status":"401","schemes":"${echo}"}`
+    return mechanism.name === "CRAM-MD5"
+      ? "<1896@mx.test>"
+      : JSON.stringify({ status: "401", schemes: echo, scope: secret })
   }
   return { said, next }
 }
@@ -112,10 +119,10 @@ const judgeError = ({ _tag, detail, field }: Sasl.SaslError): void => {
   check(field === undefined || /^(?:credentials|context)\.[A-Za-z]+$/.test(field), () => shown(field))
 }
 
-const judgeFailure = (failure: Sasl.OAuth2Failure | undefined): void => {
+const judgeFailure = (failure: Sasl.OAuth2Failure | undefined, secret: string): void => {
   for (const value of [failure?.status, failure?.schemes, failure?.scope]) {
     check(value === undefined || value.length <= 2000 && !unsafe.test(value), () => `oauth2: ${shown(value)}`)
-    check(value?.includes(secretCanary) !== true, () => `the token in ${shown(value)}`)
+    check(!secret.includes(secretCanary) || value?.includes(secret) !== true, () => `the token in ${shown(value)}`)
   }
 }
 
@@ -147,6 +154,7 @@ const judgeMessage = (mechanism: string, credentials: Credentials, message: stri
   const wrong = () => `${mechanism} says ${shown(message)} for ${shown(credentials)}`
   switch (mechanism) {
     case "PLAIN":
+      check(message.split("\0").length === 3, wrong)
       return check(message === `${latin1(utf8(authorizationId))}\0${name}\0${word}`, wrong)
     case "XOAUTH2":
       check(message.split("\x01").length === 4, wrong)
@@ -200,15 +208,19 @@ const advance = (random: Random, exchange: Exchange, at: number): boolean => {
   const most = 8 * (JSON.stringify(credentials).length + (challenge?.length ?? 0)) + 12_000
   check(message.length <= most, () => `${mechanism.name} says ${message.length} octets`)
   if (isFirst) judgeMessage(mechanism.name, credentials, message)
+  if (mechanism.name.startsWith("SCRAM") && server.said.length === 1) {
+    const own = /,r=([^,]*)$/.exec(server.said[0]!)?.[1] ?? ""
+    check(given.startsWith(`r=${own}`) && !given.startsWith(`r=${own},`), () => `a nonce taken from ${shown(given)}`)
+  }
   server.said.push(message)
   exchange.session = step.next
   return true
 }
 
-const judgeEnd = ({ isHonest, isShown, mechanism, server, session }: Exchange): void => {
+const judgeEnd = ({ credentials, isHonest, isShown, mechanism, server, session }: Exchange): void => {
   const believed = session.finish()
   if (Result.isFailure(believed)) judgeError(believed.failure)
-  judgeFailure(session.failure)
+  judgeFailure(session.failure, credentials.secret)
   const enough = isMutual(mechanism) ? (mechanism.clientFirst ? 3 : 2) : mechanism.name === "LOGIN" ? 2 : 1
   const isProved = server.said.length >= enough && (isShown || !isMutual(mechanism))
   check(Result.isFailure(believed) || isProved, () => `${mechanism.name}: success believed after ${shown(server.said)}`)
@@ -239,7 +251,7 @@ export const sasl: Target = {
     const credentials = credentialsOf(random)
     const started = begin(random, mechanism, credentials)
     if (Result.isFailure(started)) return judgeError(started.failure)
-    const server = honestServer(mechanism, credentials)
+    const server = honestServer(random, mechanism, credentials)
     const exchange = { mechanism, credentials, server, session: started.success, isHonest: true, isShown: false }
     judgeEnd(exchange)
     for (let at = 0; at < 8 && advance(random, exchange, at); at++) judgeEnd(exchange)
