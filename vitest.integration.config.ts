@@ -16,7 +16,8 @@ export default defineConfig(({ mode }) => ({
     ]
   },
   test: {
-    include: ["test/integration/**/*.test.ts"],
+    // The long run has the fuzz and model tests at full size too; at their usual size they are part of npm test.
+    include: ["test/integration/**/*.test.ts", ...(mode === "long" ? ["test/fuzz.test.ts", "test/model.test.ts"] : [])],
     globalSetup: ["test/integration/servers/install.ts"],
     // One file at a time: chaos and soak measure, and two cores serve client and servers.
     fileParallelism: false,
