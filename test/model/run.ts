@@ -21,6 +21,12 @@ import { garbage, newReply, type Said, verbOf, type Written } from "./server.ts"
 import { type Setting, settingOf } from "./setting.ts"
 import { type Job, Wire } from "./wire.ts"
 
+/** More than goes into two writes. */
+const long = "RSET\n.\n".repeat(22_000)
+
+const shown = (octets: string): string =>
+  octets.length > 2000 ? `${JSON.stringify(octets.slice(0, 2000))}… (${octets.length})` : JSON.stringify(octets)
+
 const credentials = Sasl.password({ username: client.username, password: Redacted.make(client.password) })
 
 interface Task extends Job {
@@ -140,7 +146,9 @@ export class Sequence {
     const to = Array.from({ length: 1 + this.#choices.below(3) }, (_, at) => `r${at}.${id}@mx.test`)
     const requireAll = this.#choices.oneIn(5)
     const isWhole = this.#choices.oneIn(2)
-    const whole = this.#choices.pick(["x", "", ".\r\n", "Subject: x\n\n.dot\nend", "a\rb\r\n.\r\nRSET\r\n"])
+    const whole = this.#choices.oneIn(25)
+      ? long
+      : this.#choices.pick(["x", "", ".\r\n", "Subject: x\n\n.dot\nend", "a\rb\r\n.\r\nRSET\r\n"])
     const message: client.Message = { text: isWhole ? whole : "", isWhole }
     const source = isWhole ? undefined : new Source()
     const mail: client.Mail = { from: `s${id}@me.test`, to, requireAll, message }
@@ -148,7 +156,7 @@ export class Sequence {
     const effect = source === undefined ? connection.send(envelope, whole) : connection.send(envelope, source.stream)
     const more = source === undefined ? { message, isTimed: true } : { message, source, isTimed: true }
     return this.#call(
-      `send to ${to.length}${isWhole ? `, ${JSON.stringify(whole)}` : ", a stream"}`,
+      `send to ${to.length}${isWhole ? `, ${shown(whole)}` : ", a stream"}`,
       () => client.send(mail, this.#state),
       effect,
       more
@@ -390,7 +398,7 @@ export class Sequence {
     this.#expect(wire.dials === this.#links.length, () => `${this.#links.length} connections, not ${wire.dials}`)
     this.#expect(
       link.written === wire.written,
-      () => `written ${JSON.stringify(link.written)}\nand not  ${JSON.stringify(wire.written)}`
+      () => `written ${shown(link.written)}\nand not  ${shown(wire.written)}`
     )
     this.#expect(link.isOver || wire.isAlive, () => "the connection is alive after doubt")
     this.#expect(
@@ -445,7 +453,7 @@ export class Sequence {
       if (verb !== "DATA" || code !== 354 || message === undefined) continue
       const [due, sent] = [stuffed(message.text), written.slice(at)]
       const isOurs = sent.startsWith(due) || due.startsWith(sent) || !message.isWhole && !sent.includes("\r\n.\r\n")
-      this.#expect(isOurs, () => `${JSON.stringify(sent)} in the body ${JSON.stringify(due)}`)
+      this.#expect(isOurs, () => `${shown(sent)} in the body ${shown(due)}`)
     }
   }
 }

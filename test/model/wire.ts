@@ -2,6 +2,8 @@
  * What a connection is, seen from outside: one call at a time, replies in order, deadlines, and an end that is for good.
  * Every octet that the client may write, and how every call ends, follows from the events.
  */
+import { slices } from "../../src/internal/message.ts"
+import { fromLatin1 } from "../fuzz/random.ts"
 import { stuffed, stuffedSoFar } from "./body.ts"
 import type { Answer, Ask, Call, End, Ending, Lost, Message, Reply, Where } from "./client.ts"
 import { failure, refusal } from "./client.ts"
@@ -176,8 +178,9 @@ export class Wire {
         this.inBody = true
         this.#arm("data")
         this.#bodyAt = this.written.length
+        if (ask.message.isWhole) return this.#whole(ask.message)
         this.waitsFor = "source"
-        return ask.message.isWhole ? this.#resume({}) : this.#checkBody()
+        return this.#checkBody()
       case "Final":
         return this.#terminate(ask.message, ask.count)
     }
@@ -236,6 +239,24 @@ export class Wire {
     }
     this.isUpgrading = true
     this.#due = this.now + this.#deadlines.tls
+  }
+
+  /** What goes before the last write of a message that is there as a whole. */
+  #whole(message: Message): void {
+    this.waitsFor = undefined
+    const body = stuffed(message.text)
+    const writes = slices(fromLatin1(body)).slice(0, -1)
+    for (let end = 0; writes.length > 0;) {
+      end += writes.shift()!.length
+      if (end <= this.written.length - this.#bodyAt) continue
+      if (!this.isAlive) return this.#checkBody()
+      this.#write(body.slice(this.written.length - this.#bodyAt, end))
+      this.#arm("data")
+      if (!this.mustDrain) continue
+      this.waitsFor = "drain"
+      return
+    }
+    this.#resume({})
   }
 
   #terminate(message: Message, count: number): void {
@@ -367,7 +388,10 @@ export class Wire {
     if (!this.isAlive) return
     this.#lastOctet = this.now
     if (this.inBody) this.#arm("data")
-    if (this.waitsFor === "drain") this.waitsFor = "source"
+    if (this.waitsFor !== "drain") return
+    const ask = this.current!.ask
+    if (ask._tag === "Body" && ask.message.isWhole) return this.#whole(ask.message)
+    this.waitsFor = "source"
   }
 
   /** The message's own stream gives a chunk. */
