@@ -294,8 +294,8 @@ const open = Effect.fnUntraced(function*(resolved: options.Resolved) {
  * **Details**
  *
  * The scope owns the connection. When it closes, QUIT is said if the dialogue is healthy and nobody is in the middle of
- * a call (`timeouts.quit`), and the socket is freed. When `make` fails, all it opened is freed at once. Options that
- * contradict each other fail with `ECONFIG` before anything is dialled.
+ * a call (`timeouts.quit`; after an interruption its answer is not waited for), and the socket is freed. When `make`
+ * fails, all it opened is freed at once. Options that contradict each other fail with `ECONFIG` before anything is dialled.
  *
  * **Example**
  *

@@ -283,13 +283,16 @@ export const open = Effect.fnUntraced(function*(
   yield* checkLocalName(options, connector.localName)
   const targets = yield* within(connector.resolve(options.endpoint), options.deadlines.dns, "dns")
   const deadline = (yield* now) + options.deadlines.connect
-  const session = (
-    o: Resolved
-  ): Effect.Effect<Session, SmtpError.ConnectError, Scope.Scope> =>
+  const once = (o: Resolved) =>
     scopedOnFailure(
       Effect.flatMap(dial(connector, targets, o, deadline), (greeted) => converse(greeted, o, connector.localName))
-    ).pipe(Effect.catchTag("HandshakeFailed", ({ error, tls }) =>
-      // A connector of one connection, such as one from a socket, has none to dial.
-      Effect.catchTag(session({ ...o, tls }), "ECONFIG", () => Effect.fail(error))))
-  return yield* session(options)
+    )
+  return yield* once(options).pipe(
+    Effect.catchTag("HandshakeFailed", ({ error, tls }) =>
+      once({ ...options, tls }).pipe(Effect.catchTags({
+        // A connector of one connection, such as one from a socket, has none to dial.
+        ECONFIG: () => Effect.fail(error),
+        HandshakeFailed: (again) => Effect.fail(again.error)
+      })))
+  )
 })

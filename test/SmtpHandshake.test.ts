@@ -785,6 +785,15 @@ describe("a handshake that was lost because the server cannot resume a session",
       ))
   }
 
+  it.effect("is dialled again once, whatever the connector says of the second", () =>
+    withServer(
+      { faults: [1, 2, 3].map((connection) => at("tls", reset, { connection })) },
+      Effect.gen(function*() {
+        assert.strictEqual((yield* refusal().pipe(resuming(Infinity)))._tag, "ETLS")
+        assert.strictEqual(yield* count, 2)
+      })
+    ))
+
   it.effect("is the end where no session was offered", () =>
     withServer(
       { faults: [at("tls", reset, { connection: 1 })] },
