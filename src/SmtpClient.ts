@@ -7,87 +7,42 @@
  * @since 0.1.0
  */
 import * as Config from "effect/Config"
-import * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
-import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
-import * as Result from "effect/Result"
-import type * as Schedule from "effect/Schedule"
-import * as Stream from "effect/Stream"
-import type * as Envelope from "./Envelope.ts"
-import { endedSend, noting, withEpilogue, withTotal } from "./internal/deadline.ts"
-import type { Message } from "./internal/message.ts"
+import { type Client, type Options, withSendAll } from "./internal/client/model.ts"
+import { noting, withEpilogue } from "./internal/deadline.ts"
 import * as options from "./internal/options.ts"
 import type { SendResult } from "./internal/outcome.ts"
 import * as securityReport from "./internal/securityReport.ts"
 import * as url from "./internal/url.ts"
-import * as Sasl from "./Sasl.ts"
-import type { SmtpCapabilities } from "./SmtpCapabilities.ts"
 import * as SmtpConnection from "./SmtpConnection.ts"
 import * as SmtpConnector from "./SmtpConnector.ts"
 import * as SmtpError from "./SmtpError.ts"
-import type { SmtpReply } from "./SmtpReply.ts"
 
-/**
- * The options of a client: those of its connections.
- *
- * @category models
- * @since 0.1.0
- */
-export type Options = SmtpConnection.Options
-
-/**
- * What a send through a client can end in, beside the errors of the message's own stream.
- *
- * @category models
- * @since 0.1.0
- */
-export type ClientError = SmtpError.ConnectError | SmtpError.LoginError | SmtpError.SendError
-
-/**
- * What `verify` found.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Report {
-  readonly greeting: SmtpReply
-  readonly capabilities: SmtpCapabilities
-  readonly secure: boolean
-  readonly security: Option.Option<SmtpConnector.TlsInfo>
-  readonly securityReport: SmtpConnection.SecurityReport
-  /** Whether a login was asked for, and so succeeded. */
-  readonly authenticated: boolean
-}
-
-/**
- * A client value: what the service {@link SmtpClient} holds, and what the combinators take and give.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Client {
-  /** Sends one message. */
-  readonly send: <E = never, R = never>(
-    envelope: Envelope.Input,
-    message: Message<E, R>
-  ) => Effect.Effect<SendResult, ClientError | E, R>
-  /** Sends one mail after the other; each pulled mail gives exactly one Result, in order. */
-  readonly sendAll: <E, R, E2 = never, R2 = never>(
-    mails: Stream.Stream<SmtpConnection.Mail<E2, R2>, E, R>
-  ) => Stream.Stream<Result.Result<SendResult, ClientError | E2>, E, R | R2>
-  /** One connection, exclusively, for as long as the effect runs. */
-  readonly use: <A, E, R>(
-    f: (connection: SmtpConnection.SmtpConnection) => Effect.Effect<A, E, R>
-  ) => Effect.Effect<A, E | SmtpError.ConnectError | SmtpError.LoginError, R>
-  /** Connects and logs in, says QUIT, and tells what it saw; sends nothing. */
-  readonly verify: Effect.Effect<Report, SmtpError.ConnectError | SmtpError.LoginError>
-}
+export {
+  /** @since 0.1.0 */
+  config
+} from "./internal/client/environment.ts"
+export type {
+  /** @since 0.1.0 */
+  Client,
+  /** @since 0.1.0 */
+  ClientError,
+  /** @since 0.1.0 */
+  Options,
+  /** @since 0.1.0 */
+  Report
+} from "./internal/client/model.ts"
+export {
+  /** @since 0.1.0 */
+  retryTemporary
+} from "./internal/client/retryTemporary.ts"
+export {
+  /** @since 0.1.0 */
+  withTimeout
+} from "./internal/client/withTimeout.ts"
 
 /**
  * The service.
@@ -175,7 +130,7 @@ export const make = Effect.fnUntraced(function*(
         Effect.withSpan("smtp.send", span)
       )
     )
-  return make_({
+  return withSendAll({
     send,
     use,
     verify: use(({ capabilities, greeting, secure, security, securityReport }) => {
@@ -183,12 +138,6 @@ export const make = Effect.fnUntraced(function*(
       return Effect.succeed({ capabilities, greeting, secure, security, securityReport, authenticated })
     })
   })
-})
-
-/** A client whose `sendAll` follows from its `send`. */
-const make_ = (client: Omit<Client, "sendAll">): Client => ({
-  ...client,
-  sendAll: (mails) => Stream.mapEffect(mails, ({ envelope, message }) => Effect.result(client.send(envelope, message)))
 })
 
 /**
@@ -254,171 +203,3 @@ export const layerConfig = (
 export const fromUrl = (
   input: string | URL | Redacted.Redacted<string>
 ): Effect.Effect<Options, SmtpError.ECONFIG> => Effect.fromResult(url.fromUrl(input))
-
-const fromResult = <A>(result: Result.Result<A, SmtpError.ECONFIG>): Config.Config<A> =>
-  Result.isSuccess(result)
-    ? Config.succeed(result.success)
-    : Config.fail(new ConfigProvider.SourceError({ message: `SMTP_*: ${result.failure.message}` }))
-
-const environment = Config.all({
-  url: Config.option(Config.Redacted("URL")),
-  host: Config.option(Config.NonEmptyString("HOST")),
-  port: Config.option(Config.Port("PORT")),
-  user: Config.option(Config.NonEmptyString("USER")),
-  password: Config.option(Config.Redacted("PASSWORD")),
-  tls: Config.option(Config.Literals(["implicit", "starttls", "opportunistic", "off"], "TLS")),
-  name: Config.option(Config.NonEmptyString("NAME"))
-})
-
-/** User and password, each from its variable or else from the URL. */
-const credentials = (
-  from: Sasl.Credentials | undefined,
-  user: Option.Option<string>,
-  password: Option.Option<Redacted.Redacted<string>>
-): Result.Result<Sasl.Credentials | undefined, SmtpError.ECONFIG> => {
-  const known = from?._tag === "Password" ? from : undefined
-  const username = Option.getOrElse(user, () => known?.username)
-  const secret = Option.getOrElse(password, () => known?.password)
-  if (username !== undefined && secret !== undefined) {
-    return Result.succeed(Sasl.password({ username, password: secret }))
-  }
-  return username === undefined && secret === undefined
-    ? Result.succeed(undefined)
-    : Result.fail(
-      new SmtpError.ECONFIG({
-        command: "API",
-        attempted: false,
-        field: "options.auth",
-        message: "options.auth: SMTP_USER and SMTP_PASSWORD go together; set both or neither"
-      })
-    )
-}
-
-/** The single variables over the options of the URL. */
-const over = (
-  from: Options,
-  { host, name, password, port, tls, user }: Omit<Config.Success<typeof environment>, "url">
-): Result.Result<Options, SmtpError.ECONFIG> =>
-  Result.map(credentials(from.auth, user, password), (auth) => {
-    const mode = Option.getOrElse(tls, () => from.tls)
-    // RFC 6409: with credentials it is a submission.
-    const isSubmission = auth !== undefined && mode !== "implicit" && from.protocol === undefined &&
-      from.path === undefined
-    return {
-      ...from,
-      host: Option.getOrElse(host, () => from.host),
-      port: Option.getOrElse(port, () => from.port ?? (isSubmission ? 587 : undefined)),
-      tls: mode,
-      name: Option.getOrElse(name, () => from.name),
-      auth
-    }
-  })
-
-/**
- * The options as the environment gives them: SMTP_URL, or SMTP_HOST, SMTP_PORT, SMTP_USER, SMTP_PASSWORD, SMTP_TLS and
- * SMTP_NAME; the single variables win over the URL.
- *
- * **Details**
- *
- * Without a port it is 465 with implicit TLS, 587 (submission) with credentials, else 25.
- *
- * @category configuration
- * @since 0.1.0
- */
-export const config: Config.Config<Options> = environment.pipe(
-  Config.nested("SMTP"),
-  Config.flatMap((variables) => {
-    const base: Result.Result<Options, SmtpError.ECONFIG> = Option.isSome(variables.url)
-      ? url.fromUrl(variables.url.value)
-      : Result.succeed({})
-    return fromResult(Result.flatMap(base, (from) => over(from, variables)))
-  })
-)
-
-/** Whether a send may be repeated by itself: a temporary failure, no part of the terminator handed over. */
-const mayRepeat = (error: unknown): boolean =>
-  SmtpError.isRetryable(error) && !(error as SmtpError.SmtpError).handedOver
-
-/**
- * A client whose `send` tries again after temporary failures, as the schedule says.
- *
- * **Details**
- *
- * It tries again only where that cannot send a message twice: the failure is temporary and not in doubt, no part of
- * the terminator was handed to the transport, and the message can be read again: a string, octets, or a stream that was
- * not pulled yet. `use` and `verify` are left alone.
- *
- * **Example**
- *
- * ```ts
- * import * as assert from "node:assert"
- * import { Effect, Schedule } from "effect"
- * import { SmtpClient } from "effect-smtp"
- * import { SmtpServer } from "effect-smtp/testing"
- *
- * const busyOnce = SmtpServer.layer({
- *   faults: [SmtpServer.at("mail", SmtpServer.answer(451, "4.3.2 busy"), { connection: 1 })]
- * })
- * const program = Effect.gen(function*() {
- *   const smtp = SmtpClient.retryTemporary(yield* SmtpClient.make({ host: "mx.test" }), Schedule.recurs(3))
- *   return yield* smtp.send({ from: "a@me.test", to: "b@mx.test" }, "Subject: x\r\n\r\nx\r\n")
- * })
- * const result = await Effect.runPromise(program.pipe(Effect.provide(busyOnce)))
- * assert.deepStrictEqual(result.accepted, ["b@mx.test"])
- * ```
- *
- * @category combinators
- * @since 0.1.0
- */
-export const retryTemporary: {
-  <Output>(schedule: Schedule.Schedule<Output, ClientError>): (self: Client) => Client
-  <Output>(self: Client, schedule: Schedule.Schedule<Output, ClientError>): Client
-} = dual(2, <Output>(self: Client, schedule: Schedule.Schedule<Output, ClientError>): Client =>
-  make_({
-    ...self,
-    send: (envelope, message) =>
-      Effect.suspend(() => {
-        let isPulled = false
-        const source = Stream.isStream(message)
-          ? Stream.suspend(() => {
-            isPulled = true
-            return message
-          })
-          : message
-        return Effect.retry(self.send(envelope, source), {
-          schedule: schedule as Schedule.Schedule<Output, unknown>,
-          while: (error) => !isPulled && mayRepeat(error)
-        })
-      })
-  }))
-
-/**
- * A client whose calls each end within a deadline: `ETIMEDOUT` with `timeout: "total"`.
- *
- * **Details**
- *
- * Prefer it to `Effect.timeout` around a send: the error says whether the message is in doubt. When the deadline passes
- * after the terminator, the send waits at most 500 ms more for the reply; an acceptance that comes then is in `reply`,
- * and the error is not temporary.
- *
- * @category combinators
- * @since 0.1.0
- */
-export const withTimeout: {
-  (duration: Duration.Input): (self: Client) => Client
-  (self: Client, duration: Duration.Input): Client
-} = dual(2, (self: Client, duration: Duration.Input): Client => {
-  const millis = Duration.toMillis(Duration.fromInputUnsafe(duration))
-  return make_({
-    send: (envelope, message) => withTotal(self.send(envelope, message), millis, undefined, endedSend),
-    use: <A, E, R>(f: (connection: SmtpConnection.SmtpConnection) => Effect.Effect<A, E, R>) =>
-      Effect.suspend(() => {
-        let ended: Exit.Exit<A, E> | undefined
-        const note = (exit: Exit.Exit<A, E>) => {
-          ended = exit
-        }
-        return withTotal(self.use((connection) => noting(f(connection), note)), millis, undefined, () => ended)
-      }),
-    verify: withTotal(self.verify, millis)
-  })
-})

@@ -83,6 +83,8 @@ export interface SmtpConnection {
   readonly secure: boolean
   /** What is known of the TLS layer; none without one of ours. */
   readonly security: Option.Option<SmtpConnector.TlsInfo>
+  /** False once the connection is closed, by either side: a FIN or 421 that came while idle is noticed without asking. */
+  readonly isUsable: boolean
   /** What secures the connection now, the last login included, and which options asked for it. */
   readonly securityReport: securityReport.SecurityReport
   /** Logs in, later than `options.auth` would. */
@@ -136,6 +138,10 @@ class Connection implements SmtpConnection {
 
   get securityReport(): securityReport.SecurityReport {
     return this.#report
+  }
+
+  get isUsable(): boolean {
+    return this.#wire.failure === undefined
   }
 
   get #wire() {

@@ -1,0 +1,77 @@
+/**
+ * What a client is: the value that the service holds, and that combinators take and give.
+ */
+import * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import type * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
+import type * as Envelope from "../../Envelope.ts"
+import type { SmtpCapabilities } from "../../SmtpCapabilities.ts"
+import type * as SmtpConnection from "../../SmtpConnection.ts"
+import type * as SmtpConnector from "../../SmtpConnector.ts"
+import type * as SmtpError from "../../SmtpError.ts"
+import type { SmtpReply } from "../../SmtpReply.ts"
+import type { Message } from "../message.ts"
+import type { SendResult } from "../outcome.ts"
+
+/**
+ * The options of a client: those of its connections.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Options = SmtpConnection.Options
+
+/**
+ * What a send through a client can end in, beside the errors of the message's own stream.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ClientError = SmtpError.ConnectError | SmtpError.LoginError | SmtpError.SendError
+
+/**
+ * What `verify` found.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Report {
+  readonly greeting: SmtpReply
+  readonly capabilities: SmtpCapabilities
+  readonly secure: boolean
+  readonly security: Option.Option<SmtpConnector.TlsInfo>
+  readonly securityReport: SmtpConnection.SecurityReport
+  /** Whether a login was asked for, and so succeeded. */
+  readonly authenticated: boolean
+}
+
+/**
+ * A client value: what the service {@link SmtpClient} holds, and what the combinators take and give.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Client {
+  /** Sends one message. */
+  readonly send: <E = never, R = never>(
+    envelope: Envelope.Input,
+    message: Message<E, R>
+  ) => Effect.Effect<SendResult, ClientError | E, R>
+  /** Sends one mail after the other; each pulled mail gives exactly one Result, in order. */
+  readonly sendAll: <E, R, E2 = never, R2 = never>(
+    mails: Stream.Stream<SmtpConnection.Mail<E2, R2>, E, R>
+  ) => Stream.Stream<Result.Result<SendResult, ClientError | E2>, E, R | R2>
+  /** One connection, exclusively, for as long as the effect runs. */
+  readonly use: <A, E, R>(
+    f: (connection: SmtpConnection.SmtpConnection) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | SmtpError.ConnectError | SmtpError.LoginError, R>
+  /** Connects and logs in, says QUIT, and tells what it saw; sends nothing. */
+  readonly verify: Effect.Effect<Report, SmtpError.ConnectError | SmtpError.LoginError>
+}
+
+/** A client whose `sendAll` follows from its `send`. */
+export const withSendAll = (client: Omit<Client, "sendAll">): Client => ({
+  ...client,
+  sendAll: (mails) => Stream.mapEffect(mails, ({ envelope, message }) => Effect.result(client.send(envelope, message)))
+})
