@@ -25,7 +25,7 @@ const server = {
   "all is well": {},
   "a mailbox that is not there": { faults: [SmtpServer.at("rcpt", SmtpServer.answer(550, "5.1.1 no such user"))] },
   "a server without STARTTLS": { extensions: { startTls: false } },
-  "a connection lost before the message": { faults: [SmtpServer.at("data", SmtpServer.reset)] },
+  "a connection lost before the message": { faults: [SmtpServer.at("ehlo", SmtpServer.reset)] },
   "a connection lost after the message": { faults: [SmtpServer.at("message", SmtpServer.drop)] }
 }
 

@@ -12,6 +12,8 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
 import { createHash } from "node:crypto"
 import { existsSync, readFileSync } from "node:fs"
 import { DotStuffing, Sasl, SmtpClient } from "../src/index.ts"
@@ -41,20 +43,36 @@ const report = (
   result: { readonly accepted: ReadonlyArray<string>; readonly messageSize: number; readonly response: string }
 ) => Console.log(`\nAccepted for ${result.accepted.join(", ")}: ${result.messageSize} octets, "${result.response}"`)
 
+const envelope = { from: "ann@example.test", to: "bob@example.test" }
+
+const optionsOf = (server: NodeSmtpServer.NodeSmtpServer["Service"]): SmtpClient.Options => ({
+  host: server.host,
+  port: server.port,
+  servername: "localhost",
+  name: "demo.example.test",
+  tlsOptions: { ca: server.ca },
+  auth: Sasl.password({ username: "ann", password: Redacted.make("correct horse") })
+})
+
+/** Many more, of which several are under way at once on each connection of the pool. */
+const sendMany = Effect.fn("sendMany")(function*(server: NodeSmtpServer.NodeSmtpServer["Service"], count: number) {
+  const before = (yield* server.connections).length
+  const smtp = yield* SmtpClient.make({ ...optionsOf(server), pool: { max: 4, maxMessages: Infinity } })
+  const mails = Stream.range(1, count).pipe(Stream.map((n) => ({ envelope, message: `Subject: ${n}\n\nHello\n` })))
+  const results = yield* Stream.runCollect(smtp.sendAll(mails))
+  const connections = (yield* server.connections).length - before
+  yield* Console.log(`And ${results.filter(Result.isSuccess).length} more by sendAll, over ${connections} connections.`)
+})
+
 /** Sends to the embedded server and compares what it stored with the canonical form of what was given. */
 const embedded = Effect.gen(function*() {
   const server = yield* NodeSmtpServer.NodeSmtpServer
   yield* Console.log(`Embedded server on ${server.host}:${server.port}; the dialogue:\n`)
-  const smtp = yield* SmtpClient.make({
-    host: server.host,
-    port: server.port,
-    servername: "localhost",
-    name: "demo.example.test",
-    tlsOptions: { ca: server.ca },
-    auth: Sasl.password({ username: "ann", password: Redacted.make("correct horse") }),
-    transcript: "commands"
-  })
-  yield* report(yield* smtp.send({ from: "ann@example.test", to: "bob@example.test" }, message))
+  const once = Effect.flatMap(
+    SmtpClient.make({ ...optionsOf(server), transcript: "commands" }),
+    (smtp) => smtp.send(envelope, message)
+  )
+  yield* report(yield* Effect.scoped(once))
   const [stored] = yield* server.awaitReceived(1)
   const canonical = DotStuffing.canonical(message)
   const same = stored !== undefined && Buffer.compare(stored.body, canonical) === 0
@@ -63,6 +81,7 @@ const embedded = Effect.gen(function*() {
   )
   yield* Console.log(same ? "The stored octets are the canonical form of the message." : "The octets differ.")
   if (!same) return yield* Effect.die(new Error("the server stored something else than was sent"))
+  yield* Effect.scoped(sendMany(server, 1_000))
 }).pipe(
   Effect.provide(NodeSmtpServer.layerLoopback({ script: { accounts: { ann: "correct horse" }, requireAuth: true } }))
 )

@@ -13,6 +13,7 @@
  * @since 0.1.0
  */
 import * as octets from "./internal/octets.ts"
+import * as slab from "./internal/slab.ts"
 
 const LF = 0x0a
 const CR = 0x0d
@@ -52,7 +53,7 @@ export interface Measure {
  * @since 0.1.0
  */
 export interface Encoded extends Measure {
-  /** The stuffed canonical form with the terminator. */
+  /** The stuffed canonical form with the terminator; without stuffing, the canonical form alone. */
   readonly body: Uint8Array
 }
 
@@ -124,7 +125,7 @@ class CanonicalEncoder implements Encoder {
     const added = this.scan(message)
     const tail = this.end()
     if (added + tail.length === 0) return message
-    const out = new Uint8Array(message.length + added + tail.length)
+    const out = slab.allocate(message.length + added + tail.length)
     if (added === 0) out.set(message)
     else fill(out, message, LINE_START, this.stuffing)
     out.set(tail, message.length + added)
@@ -229,15 +230,15 @@ const fill = (out: Uint8Array, chunk: Uint8Array, start: number, stuffing: boole
 export const makeEncoder = (options?: EncoderOptions): Encoder => new CanonicalEncoder(options?.stuffing ?? true)
 
 const toOctets = (message: string | Uint8Array): Uint8Array =>
-  typeof message === "string" ? utf8.encode(message) : message
+  typeof message === "string" ? slab.encode(message) : message
 
 /**
- * Encodes a whole message for DATA into one array, terminator included.
+ * Encodes a whole message for DATA into one array, terminator included; or for BDAT, with `stuffing: false`.
  *
  * **Details**
  *
- * A string is encoded as UTF-8; lone surrogates become U+FFFD. An array is always copied, because of the terminator:
- * for large ones {@link makeEncoder} does without.
+ * A string is encoded as UTF-8; lone surrogates become U+FFFD. For DATA an array is always copied, because of the
+ * terminator: for large ones {@link makeEncoder} does without. For BDAT one that is canonical already is not.
  *
  * **Example**
  *
@@ -254,8 +255,8 @@ const toOctets = (message: string | Uint8Array): Uint8Array =>
  * @category encoding
  * @since 0.1.0
  */
-export const encodeAll = (message: string | Uint8Array): Encoded => {
-  const encoder = new CanonicalEncoder(true)
+export const encodeAll = (message: string | Uint8Array, options?: EncoderOptions): Encoded => {
+  const encoder = new CanonicalEncoder(options?.stuffing ?? true)
   const body = encoder.encode(toOctets(message))
   return { body, size: encoder.size, hasEightBit: encoder.hasEightBit }
 }

@@ -104,6 +104,11 @@ export interface Input {
    * scanned, and a stream may hold some if the server offers it. False holds a stream to 7 bits.
    */
   readonly use8BitMime?: boolean | undefined
+  /**
+   * True: the octets go as they are, line ends too (BODY=BINARYMIME, RFC 3030 §3); the server has to offer BINARYMIME and
+   * CHUNKING.
+   */
+  readonly binaryMime?: boolean | undefined
   /** True: the message's header fields hold UTF-8. A local part that is not ASCII needs no word here. */
   readonly smtpUtf8?: boolean | undefined
   readonly dsn?: Dsn | undefined
@@ -145,6 +150,7 @@ export interface Envelope {
   readonly size: number | undefined
   /** As the caller wrote it; undefined = found out from the message. */
   readonly use8BitMime: boolean | undefined
+  readonly binaryMime: boolean
   readonly dsn: { readonly ret: Ret | undefined; readonly envid: string | undefined; readonly optional: boolean }
   /** Any DSN parameter is wished for, on MAIL or on an RCPT. */
   readonly needsDsn: boolean
@@ -334,7 +340,7 @@ const dsnOf = (u: unknown): Checked<CheckedDsn> =>
 
 const hasWish = (one: Recipient): boolean => one.notify !== undefined || one.orcpt !== undefined
 
-const flags = ["use8BitMime", "smtpUtf8", "requireTls", "requireAllRecipients"] as const
+const flags = ["use8BitMime", "binaryMime", "smtpUtf8", "requireTls", "requireAllRecipients"] as const
 
 const flagsProblem = (raw: Loose<Input>): EENVELOPE | undefined => {
   for (const name of flags) {
@@ -407,6 +413,7 @@ export const parse = (input: Input): Result.Result<Envelope, EENVELOPE> => {
     needsSmtpUtf8: raw.smtpUtf8 === true || !from.success.isAscii || !isAscii,
     size: size.success,
     use8BitMime: raw.use8BitMime as boolean | undefined,
+    binaryMime: raw.binaryMime === true,
     dsn,
     needsDsn: dsn.ret !== undefined || dsn.envid !== undefined || recipients.some(hasWish),
     requireTls: raw.requireTls === true,

@@ -9,6 +9,21 @@
 import type { SmtpReply } from "./SmtpReply.ts"
 
 /**
+ * The limits of the LIMITS extension (RFC 9422 §4) that this library obeys.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Limits {
+  /** MAILMAX: transactions in one connection. */
+  readonly mailMax: number | undefined
+  /** RCPTMAX: recipients in one transaction. */
+  readonly rcptMax: number | undefined
+  /** RCPTDOMAINMAX: different domains among the recipients of one transaction. */
+  readonly rcptDomainMax: number | undefined
+}
+
+/**
  * The extensions of one server, as its last EHLO or LHLO named them.
  *
  * **Details**
@@ -47,6 +62,8 @@ export interface SmtpCapabilities {
   readonly size: boolean
   /** The largest message in octets; undefined when SIZE is absent or names no limit. */
   readonly sizeLimit: number | undefined
+  /** How much the server takes of what (RFC 9422); undefined = it does not say. */
+  readonly limits: Limits
   /** SASL mechanisms, upper case, in the server's order (RFC 4954). */
   readonly auth: ReadonlyArray<string>
 }
@@ -74,6 +91,19 @@ const sizeLimit = (parameters: ReadonlyArray<string> | undefined): number | unde
   const octets = Number(limit)
   return octets > 0 && Number.isSafeInteger(octets) ? octets : undefined
 }
+
+/** A limit is 1 to 6 digits without a leading zero (RFC 9422 §3); what is not is passed over. */
+const limit = (parameters: ReadonlyArray<string>, name: string): number | undefined => {
+  const found = parameters.find((parameter) => parameter.slice(0, name.length + 1).toUpperCase() === `${name}=`)
+  const value = found?.slice(name.length + 1)
+  return value !== undefined && /^[1-9]\d{0,5}$/.test(value) ? Number(value) : undefined
+}
+
+const limits = (parameters: ReadonlyArray<string> = []): Limits => ({
+  mailMax: limit(parameters, "MAILMAX"),
+  rcptMax: limit(parameters, "RCPTMAX"),
+  rcptDomainMax: limit(parameters, "RCPTDOMAINMAX")
+})
 
 /**
  * Reads the capabilities from a positive reply to EHLO or LHLO.
@@ -134,5 +164,6 @@ const make = (
   requireTls: extensions.has("REQUIRETLS"),
   size: extensions.has("SIZE"),
   sizeLimit: sizeLimit(extensions.get("SIZE")),
+  limits: limits(extensions.get("LIMITS")),
   auth: [...new Set((extensions.get("AUTH") ?? []).map((name) => name.toUpperCase()))]
 })

@@ -13,6 +13,7 @@ import * as Result from "effect/Result"
 import type { Notify, OriginalRecipient, Ret } from "./Envelope.ts"
 import * as mailbox from "./internal/mailbox.ts"
 import * as checks from "./internal/parameters.ts"
+import * as slab from "./internal/slab.ts"
 import { encodeUnitext, encodeUtf8Xtext, encodeXtext } from "./internal/xtext.ts"
 import { escapeText } from "./SmtpReply.ts"
 
@@ -356,6 +357,8 @@ const constants: ReadonlyMap<string, Result.Result<Uint8Array>> = new Map(
   ])
 )
 
+const isSecret = ({ _tag }: SmtpCommand): boolean => _tag === "Auth" || _tag === "AuthResponse"
+
 /**
  * Encodes a command as one line.
  *
@@ -399,7 +402,7 @@ export const encode = (command: SmtpCommand): Result.Result<Uint8Array, EncodeEr
   if (constant !== undefined) return constant
   const line = lineOf(command)
   if (typeof line !== "string") return Result.fail(line)
-  const octets = octetsOf(line)
+  const octets = isSecret(command) ? octetsOf(line) : slab.encode(`${line}\r\n`)
   const most = maxLength[command._tag] ?? maxLineLength
   return octets.length > most
     ? Result.fail(refuse("command", `has ${octets.length} octets; ${most} are allowed`))

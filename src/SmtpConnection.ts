@@ -7,24 +7,28 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as Envelope from "./Envelope.ts"
 import { withTotal } from "./internal/deadline.ts"
 import * as message from "./internal/message.ts"
+import * as metrics from "./internal/metrics.ts"
 import * as options from "./internal/options.ts"
 import type * as outcome from "./internal/outcome.ts"
-import { scopedOnFailure } from "./internal/scoped.ts"
+import * as outOfStep from "./internal/outOfStep.ts"
 import * as securityReport from "./internal/securityReport.ts"
+import { opening } from "./internal/telemetry/observe.ts"
+import { timed } from "./internal/telemetry/phases.ts"
+import { type Mail, Sender } from "./internal/transaction/sender.ts"
 import type * as Sasl from "./Sasl.ts"
 import type { SmtpCapabilities } from "./SmtpCapabilities.ts"
 import * as SmtpCommand from "./SmtpCommand.ts"
-import type * as SmtpConnector from "./SmtpConnector.ts"
+import * as SmtpConnector from "./SmtpConnector.ts"
 import * as SmtpError from "./SmtpError.ts"
 import * as SmtpHandshake from "./SmtpHandshake.ts"
 import * as SmtpLogin from "./SmtpLogin.ts"
@@ -51,17 +55,10 @@ export type {
   /** @since 0.1.0 */
   SecurityReport
 } from "./internal/securityReport.ts"
-
-/**
- * One mail of `sendAll`.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Mail<E = never, R = never> {
-  readonly envelope: Envelope.Input
-  readonly message: message.Message<E, R>
-}
+export type {
+  /** @since 0.1.0 */
+  Mail
+} from "./internal/transaction/sender.ts"
 
 /**
  * An open connection.
@@ -115,133 +112,131 @@ export interface SmtpConnection {
   readonly quit: Effect.Effect<void>
 }
 
-class Connection implements SmtpConnection {
-  readonly #dialogue: SmtpTransaction.Dialogue
-  readonly #options: options.Resolved
-  readonly #turn: Semaphore.Semaphore
-  readonly greeting: SmtpReply.SmtpReply
-  readonly capabilities: SmtpCapabilities
-  readonly secure: boolean
-  readonly security: Option.Option<SmtpConnector.TlsInfo>
-  #report: securityReport.SecurityReport
+/** Most replies that are owed at once by one transaction: servers may stop reading while nobody reads theirs. */
+const maxUnread = 100
 
-  constructor(session: SmtpHandshake.Session, resolved: options.Resolved) {
-    this.#dialogue = { session, protocol: resolved.protocol, needsReset: false }
-    this.#options = resolved
-    this.#turn = Semaphore.makeUnsafe(1)
-    this.greeting = session.greeting
-    this.capabilities = session.capabilities
-    this.secure = session.secure
-    this.security = session.security
-    this.#report = securityReport.make(session, resolved, undefined)
+/** Where a connection comes from, and who counts what it does. */
+interface Origin {
+  readonly connector: SmtpConnector.SmtpConnector["Service"]
+  readonly context: Context.Context<never>
+}
+
+/** A dialogue that remembers, for the connections after it, what its server cannot do. */
+class Conversation implements SmtpTransaction.Dialogue {
+  readonly session: SmtpHandshake.Session
+  readonly options: options.Resolved
+  readonly budget: number
+  readonly #origin: Origin
+  needsReset = false
+  transactions = 0
+  hasGrouped = false
+
+  constructor(session: SmtpHandshake.Session, resolved: options.Resolved, origin: Origin) {
+    this.session = session
+    this.options = resolved
+    this.#origin = origin
+    const isOutOfStep = outOfStep.isKnown(origin.connector, resolved.endpoint)
+    this.budget = isOutOfStep || !resolved.pipelining ? 1 : maxUnread
+  }
+
+  get protocol(): "smtp" | "lmtp" {
+    return this.options.protocol
+  }
+
+  onOutOfStep(): void {
+    outOfStep.remember(this.#origin.connector, this.options.endpoint)
+  }
+
+  onFinal(millis: number): void {
+    metrics.passed(this.#origin.context, "final", millis, undefined)
+  }
+}
+
+/** Thousands of these may be idle: each holds as little as it can, and makes its effects when they are asked for. */
+class Connection implements SmtpConnection {
+  readonly #dialogue: Conversation
+  readonly #sender: Sender
+  #login: SmtpLogin.LoggedIn | undefined
+  #report: securityReport.SecurityReport | undefined
+
+  constructor(dialogue: Conversation) {
+    this.#dialogue = dialogue
+    this.#sender = new Sender(dialogue, dialogue.options, this)
+    dialogue.session.wire.onViolation = () => {
+      if (dialogue.hasGrouped) dialogue.onOutOfStep()
+    }
+  }
+
+  get greeting(): SmtpReply.SmtpReply {
+    return this.#dialogue.session.greeting
+  }
+
+  get capabilities(): SmtpCapabilities {
+    return this.#dialogue.session.capabilities
+  }
+
+  get secure(): boolean {
+    return this.#dialogue.session.secure
+  }
+
+  get security(): Option.Option<SmtpConnector.TlsInfo> {
+    return this.#dialogue.session.security
   }
 
   get securityReport(): securityReport.SecurityReport {
-    return this.#report
+    const { options, session } = this.#dialogue
+    return this.#report ??= securityReport.make(session, options, this.#login)
   }
 
   get isUsable(): boolean {
-    return this.#wire.failure === undefined
+    return this.#wire.failure === undefined && !this.#sender.isUsedUp
   }
 
   get #wire() {
     return this.#dialogue.session.wire
   }
 
-  /** One call at a time; one that is left while a reply is owed leaves no usable connection. */
   #exclusive<A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
-    return this.#turn.withPermits(1)(Effect.onExit(self, (exit) =>
-      Effect.sync(() => {
-        if (!this.#wire.isReady) this.#wire.fail({ _tag: "Released" })
-        if (Exit.isFailure(exit)) this.#wire.retire()
-      })))
+    return this.#sender.exclusive(self)
   }
 
-  readonly login = (credentials: Sasl.Credentials): Effect.Effect<void, SmtpError.LoginError> =>
-    this.#exclusive(Effect.suspend(() => {
-      const { session } = this.#dialogue
-      const login = Effect.map(SmtpLogin.login(session, credentials, this.#options), (loggedIn) => {
-        this.#report = securityReport.make(session, this.#options, loggedIn)
-      })
-      // RFC 4954 §4: no AUTH inside a mail transaction.
-      return this.#dialogue.needsReset ? Effect.andThen(SmtpTransaction.reset(this.#dialogue), login) : login
-    }))
-
-  readonly send = <E = never, R = never>(
-    input: Envelope.Input,
-    content: message.Message<E, R>
-  ): Effect.Effect<outcome.SendResult, SmtpError.SendError | E, R> =>
-    Effect.suspend(() => {
-      const envelope = Envelope.parse(input)
-      if (Result.isFailure(envelope)) return Effect.fail(envelope.failure)
-      const problem = message.problemOf(content)
-      if (problem !== undefined) return Effect.fail(problem)
-      let hasBegun = false
-      const turn = Effect.suspend(() => {
-        hasBegun = true
-        // Encoded when its turn has come: those who wait hold no copy each.
-        return this.#transact(envelope.success, message.fromMessage(content))
-      })
-      const step = () => hasBegun ? this.#wire.step : undefined
-      return withTotal(this.#exclusive(turn), this.#options.deadlines.total, step)
-    })
-
-  #transact<E, R>(
-    envelope: Envelope.Envelope,
-    source: message.Source<E, R>
-  ): Effect.Effect<outcome.SendResult, SmtpError.SendError | E, R> {
-    return Effect.suspend(() => {
-      const plan = SmtpTransaction.plan({
-        envelope,
-        capabilities: this.capabilities,
-        trusted: this.#dialogue.session.trusted,
-        content: source._tag === "Whole" ? source : undefined
-      })
-      return Result.isFailure(plan)
-        ? Effect.fail(plan.failure)
-        : Effect.map(
-          SmtpTransaction.run(this.#dialogue, plan.success, source, envelope.requireAllRecipients),
-          (sent) => ({ ...sent, security: this.#report })
-        )
-    })
-  }
-
-  readonly sendAll = <E, R, E2 = never, R2 = never>(
-    mails: Stream.Stream<Mail<E2, R2>, E, R>
-  ): Stream.Stream<Result.Result<outcome.SendResult, SmtpError.SendError | E2>, E, R | R2> =>
-    Stream.transformPull(mails, (pull) =>
-      Effect.sync(() => {
-        let pulled: ReadonlyArray<Mail<E2, R2>> = []
-        let next = 0
-        let isLossTold = false
-        return Effect.gen({ self: this }, function*() {
-          while (next === pulled.length) {
-            // A loss that no Result has told of is told by the next mail: a stream that just ended would hide it.
-            if (isLossTold) return yield* Cause.done()
-            pulled = yield* pull
-            next = 0
-          }
-          const mail = pulled[next++]!
-          const result = yield* Effect.result(this.send(mail.envelope, mail.message))
-          isLossTold = this.#wire.failure !== undefined && Result.isFailure(result)
-          return [result] as const
+  get login(): SmtpConnection["login"] {
+    return (credentials) =>
+      this.#exclusive(Effect.suspend(() => {
+        const { options, session } = this.#dialogue
+        const login = Effect.map(timed("auth", SmtpLogin.login(session, credentials, options)), (loggedIn) => {
+          this.#login = loggedIn
+          this.#report = undefined
         })
-      })) as Stream.Stream<Result.Result<outcome.SendResult, SmtpError.SendError | E2>, E, R | R2>
+        // RFC 4954 §4: no AUTH inside a mail transaction.
+        return this.#dialogue.needsReset ? Effect.andThen(SmtpTransaction.reset(this.#dialogue), login) : login
+      }))
+  }
 
-  readonly reset: Effect.Effect<void, SmtpError.WireError> = Effect.suspend(() =>
-    this.#exclusive(SmtpTransaction.reset(this.#dialogue))
-  )
+  get send(): SmtpConnection["send"] {
+    return (envelope, content) => this.#sender.send(envelope, content)
+  }
 
-  readonly noop: Effect.Effect<void, SmtpError.WireError> = Effect.suspend(() =>
-    this.#exclusive(Effect.flatMap(
-      this.#wire.command({ _tag: "Noop" }, { stage: "NOOP" }),
-      (reply): Effect.Effect<void, SmtpError.WireError> => {
-        if (reply.code >= 200 && reply.code < 300) return Effect.void
-        this.#wire.fail({ _tag: "Released" })
-        return Effect.fail(SmtpError.classify({ _tag: "Refused", reply }, { stage: "NOOP" }) as SmtpError.WireError)
-      }
-    ))
-  )
+  get sendAll(): SmtpConnection["sendAll"] {
+    return (mails) => this.#sender.sendAll(mails)
+  }
+
+  get reset(): Effect.Effect<void, SmtpError.WireError> {
+    return Effect.suspend(() => this.#exclusive(SmtpTransaction.reset(this.#dialogue)))
+  }
+
+  get noop(): Effect.Effect<void, SmtpError.WireError> {
+    return Effect.suspend(() =>
+      this.#exclusive(Effect.flatMap(
+        this.#wire.command({ _tag: "Noop" }, { stage: "NOOP" }),
+        (reply): Effect.Effect<void, SmtpError.WireError> => {
+          if (reply.code >= 200 && reply.code < 300) return Effect.void
+          this.#wire.fail({ _tag: "Released" })
+          return Effect.fail(SmtpError.classify({ _tag: "Refused", reply }, { stage: "NOOP" }) as SmtpError.WireError)
+        }
+      ))
+    )
+  }
 
   /** A command whose reply is data; 421 and 3yz are none. */
   #ask(
@@ -265,34 +260,51 @@ class Connection implements SmtpConnection {
     )
   }
 
-  readonly vrfy = (mailbox: string) => this.#ask("vrfy.mailbox", { _tag: "Vrfy", text: mailbox })
-  readonly expn = (list: string) => this.#ask("expn.list", { _tag: "Expn", text: list })
-  readonly help = (topic?: string) => this.#ask("help.topic", { _tag: "Help", text: topic })
+  get vrfy(): SmtpConnection["vrfy"] {
+    return (mailbox) => this.#ask("vrfy.mailbox", { _tag: "Vrfy", text: mailbox })
+  }
+
+  get expn(): SmtpConnection["expn"] {
+    return (list) => this.#ask("expn.list", { _tag: "Expn", text: list })
+  }
+
+  get help(): SmtpConnection["help"] {
+    return (topic) => this.#ask("help.topic", { _tag: "Help", text: topic })
+  }
 
   /** A wire that has failed writes nothing; one that nobody uses and that has not is ready. */
-  readonly #goodbye: Effect.Effect<void> = Effect.suspend(() => this.#wire.command({ _tag: "Quit" }, { stage: "QUIT" }))
-    .pipe(
+  get #goodbye(): Effect.Effect<void> {
+    return this.#wire.command({ _tag: "Quit" }, { stage: "QUIT" }).pipe(
       Effect.exit,
       Effect.asVoid,
       Effect.ensuring(Effect.sync(() => this.#wire.fail({ _tag: "Quit" })))
     )
+  }
 
-  readonly quit: Effect.Effect<void> = Effect.suspend(() => this.#turn.withPermits(1)(this.#goodbye))
+  get quit(): Effect.Effect<void> {
+    return Effect.suspend(() => this.#sender.turn.within(this.#goodbye))
+  }
 
   /** What the scope does before it frees the wire: QUIT, when nobody is in the middle of something. */
-  readonly release = (isInterrupted: boolean): Effect.Effect<void> => {
+  release(isInterrupted: boolean): Effect.Effect<void> {
+    if (this.#wire.failure !== undefined) return Effect.void
     const goodbye = isInterrupted ? Effect.sync(() => this.#wire.leave()) : Effect.interruptible(this.#goodbye)
-    return Effect.ignoreCause(this.#turn.withPermitsIfAvailable(1)(goodbye))
+    return Effect.ignoreCause(this.#sender.turn.ifFree(goodbye))
   }
 }
 
-const open = Effect.fnUntraced(function*(resolved: options.Resolved) {
-  const session = yield* SmtpHandshake.open(resolved)
-  const connection = new Connection(session, resolved)
+const begin = Effect.fnUntraced(function*(session: SmtpHandshake.Session, resolved: options.Resolved, origin: Origin) {
+  const connection = new Connection(new Conversation(session, resolved, origin))
   yield* Effect.addFinalizer((exit) => connection.release(Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)))
   if (resolved.auth !== undefined) yield* connection.login(resolved.auth)
   return connection as SmtpConnection
 })
+
+const open = (resolved: options.Resolved, context: Context.Context<never>) =>
+  Effect.flatMap(
+    SmtpConnector.SmtpConnector,
+    (connector) => SmtpHandshake.openWith(resolved, (session) => begin(session, resolved, { connector, context }))
+  )
 
 /**
  * Opens a connection: dial, greeting, EHLO, TLS as `options.tls` asks, and login when `options.auth` is given.
@@ -330,7 +342,48 @@ export const make = (
   SmtpError.ConnectError | SmtpError.LoginError,
   Scope.Scope | SmtpConnector.SmtpConnector
 > =>
-  Effect.flatMap(
-    Effect.fromResult(options.resolve(input)),
-    (resolved) => withTotal(scopedOnFailure(open(resolved)), resolved.deadlines.total)
-  )
+  Effect.withFiber((fiber) => {
+    const resolved = options.resolve(input)
+    return Result.isFailure(resolved)
+      ? Effect.fail(resolved.failure)
+      : opening(withTotal(open(resolved.success, fiber.context), resolved.success.deadlines.total))
+  })
+
+/**
+ * Says of a stream that it gives the same octets each time it is run, as a file does: where a message has to be read again,
+ * it may be.
+ *
+ * **Details**
+ *
+ * That is so where the server takes fewer recipients in one transaction than the envelope has (LIMITS, or 452 to RCPT), and
+ * where a combinator sends again. Strings and octets need no mark; any other stream is read once.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as assert from "node:assert"
+ * import { Effect, Stream } from "effect"
+ * import { SmtpConnection } from "effect-smtp"
+ * import { SmtpServer } from "effect-smtp/testing"
+ *
+ * const two = SmtpServer.layer({ respond: { ehlo: (_, { secure }) => SmtpServer.reply(
+ *   250, "mx.test", ...(secure ? [] : ["STARTTLS"]), "LIMITS RCPTMAX=2"
+ * ) } })
+ * const program = Effect.gen(function*() {
+ *   const connection = yield* SmtpConnection.make({ host: "mx.test", name: "me.test" })
+ *   const message = SmtpConnection.replayable(Stream.make("Subject: Hi\r\n", "\r\nHello\r\n"))
+ *   return yield* connection.send({ from: "ann@me.test", to: ["a@mx.test", "b@mx.test", "c@mx.test"] }, message)
+ * })
+ * const result = await Effect.runPromise(Effect.scoped(program).pipe(Effect.provide(two)))
+ * assert.strictEqual(result.accepted.length, 3)
+ * ```
+ *
+ * @category messages
+ * @since 0.1.0
+ */
+export const replayable = <E, R>(
+  stream: Stream.Stream<Uint8Array | string, E, R>
+): Stream.Stream<Uint8Array | string, E, R> => {
+  message.markReplayable(stream)
+  return stream
+}

@@ -188,7 +188,7 @@ export const SmtpError = Schema.Union([
 ])
 /** Every error. @category models @since 0.1.0 */
 export type SmtpError = typeof SmtpError.Type
-/** @category models @since 0.1.0 */
+/** The tag of any error. @category models @since 0.1.0 */
 export type Tag = SmtpError["_tag"]
 
 /** What can happen on an open connection whatever is asked of it. @category models @since 0.1.0 */
@@ -336,7 +336,7 @@ export const classify = (raw: Failure, where: Where): SmtpError => {
     command,
     inDoubt: where.inDoubt ?? false,
     attempted: where.attempted ?? true,
-    handedOver: where.stage === "FINAL",
+    handedOver: where.handedOver ?? where.stage === "FINAL",
     ...(where.recipient === undefined ? {} : { recipient: where.recipient })
   }
   switch (failure._tag) {

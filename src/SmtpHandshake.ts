@@ -6,14 +6,19 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { codeOf } from "./internal/errorCause.ts"
+import * as eyeballs from "./internal/eyeballs.ts"
 import type { Resolved } from "./internal/options.ts"
 import { scopedOnFailure } from "./internal/scoped.ts"
+import { timed } from "./internal/telemetry/phases.ts"
+import { within as bounded } from "./internal/within.ts"
 import * as SmtpCapabilities from "./SmtpCapabilities.ts"
 import * as SmtpCommand from "./SmtpCommand.ts"
 import * as SmtpConnector from "./SmtpConnector.ts"
@@ -63,6 +68,22 @@ const upgradeOf = (options: Resolved): SmtpConnector.TlsUpgrade => ({
   options: options.tlsOptions
 })
 
+/** Most EHLO replies that are kept read, and the longest of them in characters. */
+const maxRead = 32
+const maxReadLength = 2_048
+const read = new Map<string, SmtpCapabilities.SmtpCapabilities>()
+
+/** Servers say the same to each of many connections: those share what it means. */
+const capabilitiesOf = (reply: SmtpReply.SmtpReply): SmtpCapabilities.SmtpCapabilities => {
+  const { text } = reply
+  const known = read.get(text)
+  if (known !== undefined) return known
+  const capabilities = SmtpCapabilities.fromReply(reply)
+  if (read.size >= maxRead) read.clear()
+  if (text.length <= maxReadLength) read.set(text, capabilities)
+  return capabilities
+}
+
 /** EHLO or LHLO; HELO only where RFC 5321 §3.2 allows it: at first, and when the server does not know EHLO. */
 const hello = Effect.fnUntraced(function*(
   wire: SmtpWire.SmtpWire,
@@ -73,7 +94,7 @@ const hello = Effect.fnUntraced(function*(
   const isLmtp = options.protocol === "lmtp"
   const stage = isLmtp ? "LHLO" : "EHLO"
   const reply = yield* wire.command({ _tag: isLmtp ? "Lhlo" : "Ehlo", name }, { stage })
-  if (reply.code === 250) return SmtpCapabilities.fromReply(reply)
+  if (reply.code === 250) return capabilitiesOf(reply)
   if (isLmtp || !isFirst || ![500, 501, 502, 504].includes(reply.code)) return yield* refused(reply, { stage })
   if (options.tls === "starttls" && !wire.isSecuredByMaker) {
     return yield* withoutTls("the server does not speak EHLO, so it offers no STARTTLS", reply)
@@ -159,7 +180,7 @@ const greet = Effect.fnUntraced(function*(wire: SmtpWire.SmtpWire, options: Reso
       )
     )
     : Option.none<SmtpConnector.TlsInfo>()
-  const greeting = yield* Effect.mapError(wire.greeting(greetingHint(options)), failingAt(2))
+  const greeting = yield* Effect.mapError(timed("greeting", wire.greeting(greetingHint(options))), failingAt(2))
   if (greeting.code !== 220) return yield* Effect.fail(failingAt(2)(refused(greeting, { stage: "GREETING" })))
   return { greeting, security }
 })
@@ -203,20 +224,16 @@ const within = <A, E, R>(
   duration: number,
   timeout: SmtpError.TimeoutName
 ): Effect.Effect<A, E | SmtpError.ETIMEDOUT, R> => {
-  const failure = Effect.fail(
-    SmtpError.classify({ _tag: "Deadline", timeout }, { stage: "CONN", attempted: false }) as SmtpError.ETIMEDOUT
+  const failure = Effect.suspend(() =>
+    Effect.fail(
+      SmtpError.classify({ _tag: "Deadline", timeout }, { stage: "CONN", attempted: false }) as SmtpError.ETIMEDOUT
+    )
   )
-  return duration > 0 ? Effect.timeoutOrElse(effect, { duration, orElse: () => failure }) : failure
+  return duration > 0 ? bounded(effect, duration, failure) : failure
 }
 
-/** One target up to its greeting; what it opened is freed at once when it fails. */
-const attempt = Effect.fnUntraced(function*(
-  connector: SmtpConnector.SmtpConnector["Service"],
-  target: SmtpConnector.Target,
-  options: Resolved,
-  share: number
-) {
-  const duplex = yield* Effect.mapError(within(connector.connect(target), share, "connect"), failingAt(0))
+/** What was connected, up to its greeting. */
+const attempt = Effect.fnUntraced(function*(duplex: SmtpConnector.Duplex, options: Resolved) {
   const id = `smtp-${++opened}`
   const wire = yield* SmtpWire.make(duplex, {
     deadlines: options.deadlines,
@@ -229,20 +246,49 @@ const attempt = Effect.fnUntraced(function*(
 /** Milliseconds of the clock that no adjustment of the wall clock moves. */
 const now = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 
+type Connector = SmtpConnector.SmtpConnector["Service"]
+
+/** One of the targets, connected; and those that are left, should it come to nothing. */
+const connect = Effect.fnUntraced(function*(
+  connector: Connector,
+  targets: ReadonlyArray<SmtpConnector.Target>,
+  deadline: number
+) {
+  const [only] = targets
+  const one = (target: SmtpConnector.Target) =>
+    Effect.flatMap(now, (begun) => {
+      const opening = within(Effect.suspend(() => connector.connect(target)), deadline - begun, "connect")
+      return Effect.mapError(timed("connect", opening), failingAt(0))
+    })
+  if (targets.length === 1 && only !== undefined) return { duplex: yield* one(only), rest: [] }
+  const { failures, index, value } = yield* Effect.mapError(
+    eyeballs.race(targets.map(one)),
+    (failures) => failures.get(0)!
+  )
+  return { duplex: value, rest: targets.filter((_, i) => i !== index && !failures.has(i)) }
+})
+
 /**
- * The targets one after the other until one greets; each gets an equal share of the time that is left. Fails as the
- * one that got furthest did.
+ * The targets until one greets, in the time that is left: those that do not connect at once side by side, those that
+ * connect and then fail one after the other. Fails as the one that got furthest did.
  */
 const dial = Effect.fnUntraced(function*(
-  connector: SmtpConnector.SmtpConnector["Service"],
+  connector: Connector,
   targets: ReadonlyArray<SmtpConnector.Target>,
   options: Resolved,
   deadline: number
 ) {
   let furthest: Failed | undefined
-  for (const [index, target] of targets.entries()) {
-    const share = (deadline - (yield* now)) / (targets.length - index)
-    const exit = yield* scopedOnFailure(attempt(connector, target, options, share)).pipe(Effect.result)
+  let left = eyeballs.interleaved(targets)
+  while (left.length > 0) {
+    const tried = left
+    left = []
+    const opening = Effect.flatMap(connect(connector, tried, deadline), ({ duplex, rest }) => {
+      left = rest
+      return attempt(duplex, options)
+    })
+    // The last one ends the call when it fails, and that frees it.
+    const exit = yield* Effect.result(tried.length > 1 ? scopedOnFailure(opening) : opening)
     if (exit._tag === "Success") return exit.success
     if ("tls" in exit.failure) return yield* Effect.fail(exit.failure)
     if (furthest === undefined || exit.failure.step > furthest.step) furthest = exit.failure
@@ -265,7 +311,7 @@ const checkLocalName = (options: Resolved, localName: string | undefined): Effec
 }
 
 /**
- * Opens a dialogue: resolves the name, tries its addresses in order until one greets, says EHLO (or LHLO), and brings
+ * Opens a dialogue: resolves the name, tries its addresses (RFC 8305) until one greets, says EHLO (or LHLO), and brings
  * up TLS as the options ask.
  *
  * **Details**
@@ -276,23 +322,47 @@ const checkLocalName = (options: Resolved, localName: string | undefined): Effec
  * @category constructors
  * @since 0.1.0
  */
-export const open = Effect.fnUntraced(function*(
+export const open = (
   options: Resolved
-): Effect.fn.Return<Session, SmtpError.ConnectError, Scope.Scope | SmtpConnector.SmtpConnector> {
-  const connector = yield* SmtpConnector.SmtpConnector
-  yield* checkLocalName(options, connector.localName)
-  const targets = yield* within(connector.resolve(options.endpoint), options.deadlines.dns, "dns")
-  const deadline = (yield* now) + options.deadlines.connect
-  const once = (o: Resolved) =>
-    scopedOnFailure(
+): Effect.Effect<Session, SmtpError.ConnectError, Scope.Scope | SmtpConnector.SmtpConnector> =>
+  openWith<Session, never>(options, Effect.succeed)
+
+const lostHandshake = (cause: Cause.Cause<unknown>): HandshakeFailed | undefined =>
+  cause.reasons.flatMap((reason) =>
+    Cause.isFailReason(reason) && reason.error instanceof HandshakeFailed ? [reason.error] : []
+  )[0]
+
+/**
+ * The same, with what else has to succeed, such as a login: when that fails, all that was opened is freed at once too.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const openWith = Effect.fnUntraced(
+  function*<A, E>(
+    options: Resolved,
+    next: (session: Session) => Effect.Effect<A, E, Scope.Scope>
+  ): Effect.fn.Return<A, SmtpError.ConnectError | E, Scope.Scope | SmtpConnector.SmtpConnector> {
+    const connector = yield* SmtpConnector.SmtpConnector
+    yield* checkLocalName(options, connector.localName)
+    const targets = yield* timed("dns", within(connector.resolve(options.endpoint), options.deadlines.dns, "dns"))
+    const deadline = (yield* now) + options.deadlines.connect
+    const once = (o: Resolved) =>
       Effect.flatMap(dial(connector, targets, o, deadline), (greeted) => converse(greeted, o, connector.localName))
-    )
-  return yield* once(options).pipe(
-    Effect.catchTag("HandshakeFailed", ({ error, tls }) =>
-      once({ ...options, tls }).pipe(Effect.catchTags({
+    const again = (failure: HandshakeFailed) =>
+      once({ ...options, tls: failure.tls }).pipe(Effect.catchTags({
         // A connector of one connection, such as one from a socket, has none to dial.
-        ECONFIG: () => Effect.fail(error),
+        ECONFIG: () => Effect.fail(failure.error),
         HandshakeFailed: (again) => Effect.fail(again.error)
-      })))
-  )
-})
+      }))
+    // Any other failure passes as it is: an interruption while it says QUIT does not hide what it ended in.
+    return yield* Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(Effect.exit(restore(scopedOnFailure(Effect.flatMap(once(options), next)))), (exit) => {
+        const failure = Exit.isFailure(exit) ? lostHandshake(exit.cause) : undefined
+        return failure === undefined
+          ? exit as Exit.Exit<A, SmtpError.ConnectError | E>
+          : restore(scopedOnFailure(Effect.flatMap(again(failure), next)))
+      })
+    )
+  }
+)

@@ -63,8 +63,18 @@ export class SmtpReply extends Schema.Class<SmtpReply>("effect-smtp/SmtpReply")(
  * @category constructors
  * @since 0.1.0
  */
-export const make = (code: number, ...lines: ReadonlyArray<string>): SmtpReply =>
-  new SmtpReply({ code, lines }, { disableChecks: true })
+export const make = (code: number, ...lines: ReadonlyArray<string>): SmtpReply => new Bare(code, lines)
+
+/** The class without its schema: a decoder has checked what it holds, and builds one for each command. */
+const Bare = function(
+  this: { code: number; lines: ReadonlyArray<string> },
+  code: number,
+  lines: ReadonlyArray<string>
+) {
+  this.code = code
+  this.lines = lines
+} as unknown as new(code: number, lines: ReadonlyArray<string>) => SmtpReply
+Object.defineProperty(Bare, "prototype", { value: SmtpReply.prototype })
 
 /**
  * The class of a reply: its first digit (RFC 5321 §4.2.1).
@@ -195,20 +205,21 @@ const decodeLine = (line: Uint8Array): Line | string => {
   }
 }
 
+const nothing = new Uint8Array(0)
+
 class ReplyDecoder implements Decoder {
-  private held: Uint8Array = new Uint8Array(256)
+  private held = nothing
   private heldLength = 0
   private lines: Array<string> = []
   private code = 0
   private replyLength = 0
   private failure: DecodeError | undefined
 
-  readonly isPartial = (): boolean => this.heldLength > 0 || this.lines.length > 0
+  isPartial(): boolean {
+    return this.heldLength > 0 || this.lines.length > 0
+  }
 
-  readonly push = (
-    octets: Uint8Array,
-    onReply: (reply: SmtpReply) => void
-  ): Result.Result<void, DecodeError> => {
+  push(octets: Uint8Array, onReply: (reply: SmtpReply) => void): Result.Result<void, DecodeError> {
     let from = 0
     while (this.failure === undefined && from < octets.length) {
       const lf = octets.indexOf(LF, from)
@@ -221,7 +232,7 @@ class ReplyDecoder implements Decoder {
 
   private fail(detail: string): void {
     this.failure = { _tag: "DecodeError", detail }
-    this.held = new Uint8Array(0)
+    this.held = nothing
     this.heldLength = 0
     this.lines = []
   }
@@ -246,7 +257,7 @@ class ReplyDecoder implements Decoder {
 
   private hold(octets: Uint8Array, from: number, end: number, length: number): void {
     if (length > this.held.length) {
-      const grown = new Uint8Array(Math.max(length, this.held.length * 2))
+      const grown = new Uint8Array(Math.max(length, this.held.length * 2, 256))
       grown.set(this.held.subarray(0, this.heldLength))
       this.held = grown
     }

@@ -7,13 +7,17 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import type * as Scope from "effect/Scope"
-import type { Deadlines } from "./internal/options.ts"
+import * as Scope from "effect/Scope"
+import { type Alarm, alarm } from "./internal/alarm.ts"
+import { literalOf } from "./internal/mailbox.ts"
+import type { Deadlines, Resolved } from "./internal/options.ts"
+import { timed } from "./internal/telemetry/phases.ts"
 import * as Transcript from "./internal/transcript.ts"
-import * as upgradeErrors from "./internal/upgradeErrors.ts"
+import { upgrade } from "./internal/upgrade.ts"
+import { Waiters } from "./internal/waiter.ts"
+import { type Expired, Watchdog } from "./internal/watchdog.ts"
 import * as SmtpCommand from "./SmtpCommand.ts"
 import type * as SmtpConnector from "./SmtpConnector.ts"
 import * as SmtpError from "./SmtpError.ts"
@@ -22,15 +26,10 @@ import * as SmtpReply from "./SmtpReply.ts"
 /** Why a wire can no longer be used; `Refused` is a refusal that came in the middle of a body. */
 type Failure = SmtpError.Failure
 
+const ignore = () => {}
+
 /** Where an effect on the wire stands, for the error it may end in. */
 type Where = SmtpError.Where
-
-type Resume<A> = (effect: Effect.Effect<A, SmtpError.SmtpError>) => void
-
-interface Waiter<A> {
-  readonly resume: Resume<A>
-  readonly where: Where
-}
 
 /**
  * What a wire needs beside its socket.
@@ -40,9 +39,20 @@ interface Waiter<A> {
  */
 export interface Options {
   readonly deadlines: Deadlines
-  readonly transcript: "off" | "commands" | "full"
+  readonly transcript: Resolved["transcript"]
   /** The annotations of each line logged. */
   readonly annotations: Readonly<Record<string, unknown>>
+}
+
+/**
+ * A group of commands (RFC 2920), and for each reply that it will be owed the deadline.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Group {
+  readonly chunks: ReadonlyArray<Uint8Array>
+  readonly owes: ReadonlyArray<SmtpError.TimeoutName>
 }
 
 /**
@@ -53,38 +63,30 @@ export interface Options {
  */
 export class SmtpWire implements SmtpConnector.Listener {
   readonly #duplex: SmtpConnector.Duplex
-  readonly #deadlines: Deadlines
-  readonly #clock: Clock.Clock
+  readonly #watchdog: Watchdog
   readonly #transcript: Transcript.Transcript
   #decoder = SmtpReply.makeDecoder()
   #failure: Failure | undefined
-  /** Replies owed by the server, and those that came but were not asked for yet. */
-  #owed = 0
+  /** Replies owed by the server, each by its deadline, and those that came but were not taken yet. */
+  readonly #owed: Array<SmtpError.TimeoutName> = []
   readonly #arrived: Array<SmtpReply.SmtpReply> = []
-  #reader: Waiter<SmtpReply.SmtpReply> | undefined
-  #drain: Waiter<void> | undefined
-  readonly #watchers = new Set<Waiter<never>>()
+  #lastReply = -Infinity
+  readonly #waiters = new Waiters()
+  /** Called when the server broke the grammar or the order of replies. */
+  onViolation: () => void = ignore
   #inBody = false
   /** The last reply was a 3yz: what the server reads next is not taken for a command. */
   #isHeld = false
   /** The last reply was a 354: a refusal behind it is one of the body, in the same segment or not. */
   #isBodyDue = false
   #mustDrain = false
-  #step = "CONN"
-  /** The deadline in force and its name; the idle deadline runs beside it from the last octet. */
-  #due = Infinity
-  #timeout: SmtpError.TimeoutName = "command"
-  #hint: string | undefined
-  #lastOctet: number
-  #wakeAt = Infinity
-  #poke: () => void = () => {}
+  /** The command that was said last, or whose reply is waited for, as errors show it. */
+  step = "CONN"
 
-  constructor(duplex: SmtpConnector.Duplex, clock: Clock.Clock, options: Options) {
+  constructor(duplex: SmtpConnector.Duplex, alarm: Alarm, options: Options) {
     this.#duplex = duplex
-    this.#clock = clock
-    this.#deadlines = options.deadlines
+    this.#watchdog = new Watchdog(alarm, options.deadlines, this)
     this.#transcript = Transcript.make(options.transcript, options.annotations)
-    this.#lastOctet = this.#now()
   }
 
   /** Why the wire can no longer be used. */
@@ -93,25 +95,28 @@ export class SmtpWire implements SmtpConnector.Listener {
   }
   /** Whether nothing is owed, by either side, and nothing is wrong: another command may be written. */
   get isReady(): boolean {
-    const isEven = this.#owed === 0 && this.#arrived.length === 0
+    const isEven = this.#owed.length === 0 && this.#arrived.length === 0
     return this.#failure === undefined && isEven && !this.#inBody && !this.#isHeld
   }
 
-  readonly onData = (octets: Uint8Array): void => {
+  onData(octets: Uint8Array): void {
     if (this.#failure !== undefined) return
-    this.#touch()
-    const decoded = this.#decoder.push(octets, this.#onReply)
+    this.#watchdog.touch()
+    const decoded = this.#decoder.push(octets, (reply) => this.#onReply(reply))
     if (Result.isFailure(decoded)) this.fail({ _tag: "Grammar", detail: decoded.failure.detail })
     this.#deliver()
   }
 
-  readonly #onReply = (reply: SmtpReply.SmtpReply): void => {
+  #onReply(reply: SmtpReply.SmtpReply): void {
     if (this.#failure !== undefined) return
-    if (this.#owed === 0) {
+    if (this.#owed.shift() === undefined) {
       return this.fail({ _tag: this.#inBody || this.#isBodyDue ? "Refused" : "Unsolicited", reply })
     }
-    this.#owed--
-    this.#due = Infinity
+    // The server begins with a command of a group once it has answered the one before (RFC 2920).
+    const next = this.#owed[0]
+    if (next === undefined) this.#watchdog.disarmReply()
+    else this.#watchdog.arm(next)
+    this.#lastReply = this.#watchdog.now()
     this.#isHeld = SmtpReply.severity(reply) === 3
     this.#isBodyDue = reply.code === 354
     this.#arrived.push(reply)
@@ -120,49 +125,48 @@ export class SmtpWire implements SmtpConnector.Listener {
   }
 
   /**
-   * Gives a reply to who waits for it. Resuming runs the waiting fiber at once, and it may write the next command:
-   * so all octets at hand are decoded first, and a reply that came before its command is seen as what it is.
+   * Wakes who waits for a reply. That runs the waiting fiber at once, and it may write the next command: so all octets
+   * at hand are decoded first, and a reply that came before its command is seen as what it is.
    */
   #deliver(): void {
-    const reader = this.#reader
-    if (reader === undefined) return
-    const reply = this.#arrived.shift()
-    if (reply === undefined) return
-    this.#reader = undefined
-    reader.resume(Effect.succeed(reply))
+    if (this.#arrived.length > 0) this.#waiters.wake("reply")
   }
 
-  readonly onDrain = (): void => {
-    this.#touch()
+  onDrain(): void {
+    this.#watchdog.touch()
     this.#mustDrain = false
     // The wait on the source begins now, not when the octets before it were handed over.
-    if (this.#inBody) this.arm("data")
-    const drain = this.#drain
-    this.#drain = undefined
-    drain?.resume(Effect.void)
+    if (this.#inBody) this.#watchdog.arm("data")
+    this.#waiters.wake("drain")
   }
 
-  readonly onEnd = (ended: SmtpConnector.Ended): void => this.fail(ended)
+  onEnd(ended: SmtpConnector.Ended): void {
+    this.fail(ended)
+  }
+
+  /** A deadline has passed. */
+  expire(expired: Expired): void {
+    this.fail({ _tag: "Deadline", ...expired })
+  }
 
   /**
    * Fails the wire for good: the first failure counts, the socket is freed, whoever waits is told. After quit, nobody
    * is told of another: the connection was given up.
    */
-  readonly fail = (failure: Failure): void => {
+  fail(failure: Failure): void {
     const isFirst = this.#failure === undefined
     if (isFirst || failure._tag === "Quit") this.#failure = failure
     if (!isFirst) return
+    const isOutOfOrder = failure._tag === "Unsolicited" && failure.reply.code !== 421
+    if (isOutOfOrder || failure._tag === "Grammar") this.onViolation()
     this.#duplex.destroy()
     this.#announce()
   }
 
   #announce(): void {
     this.#deliver()
-    const waiters = [this.#reader, this.#drain, ...this.#watchers]
-    this.#reader = this.#drain = undefined
-    this.#watchers.clear()
-    for (const waiter of waiters) waiter?.resume(Effect.fail(this.error(waiter.where)))
-    this.#poke()
+    this.#waiters.end((where) => this.error(where))
+    this.#watchdog.stop()
   }
 
   /** What an effect ends in on a wire that failed. */
@@ -170,37 +174,46 @@ export class SmtpWire implements SmtpConnector.Listener {
     return SmtpError.classify(this.#failure ?? { _tag: "Released" }, where)
   }
 
+  /** Out of step: replies that have come already may answer anything, so nobody is given them. */
+  abandon(): void {
+    this.fail({ _tag: "Released" })
+    this.#arrived.length = 0
+  }
+
   /** A call has told of the failure: to those after it the connection is closed, and no more is said of their mail. */
   retire(): void {
     if (this.#failure !== undefined && this.#failure._tag !== "Quit") this.#failure = { _tag: "Released" }
   }
 
-  /** Milliseconds of the clock that no adjustment of the wall clock moves. */
-  #now(): number {
-    return Number(this.#clock.monotonicTimeNanosUnsafe()) / 1e6
-  }
-
-  #touch(): void {
-    this.#lastOctet = this.#now()
-  }
-
-  /** Puts a deadline in force, counted from now; it replaces the one before. */
+  /** Puts a deadline in force, counted from now; it replaces the one before of its kind. */
   arm(timeout: SmtpError.TimeoutName, hint?: string): void {
-    this.#timeout = timeout
-    this.#hint = hint
-    this.#due = this.#now() + this.#deadlines[timeout]
-    if (this.#due < this.#wakeAt) this.#poke()
+    this.#watchdog.arm(timeout, hint)
+  }
+
+  /** No reply is owed, nor the end of a handshake. */
+  disarm(): void {
+    this.#watchdog.disarmReply()
+  }
+
+  /** The body waits for a reply: neither for its source, nor for the transport. */
+  disarmData(): void {
+    this.#watchdog.disarmData()
   }
 
   #write(chunks: ReadonlyArray<Uint8Array>): void {
     if (chunks.every((chunk) => chunk.length === 0)) return
-    this.#touch()
+    this.#watchdog.touch()
     this.#mustDrain = !this.#duplex.write(chunks)
+  }
+
+  #owe(replies: number, timeout: SmtpError.TimeoutName): void {
+    if (replies > 0 && this.#owed.length === 0) this.#watchdog.arm(timeout)
+    for (let i = 0; i < replies; i++) this.#owed.push(timeout)
   }
 
   /** Whether the server can be asked. A reply that has begun before its command answers nothing: the wire fails. */
   isQuiet(): boolean {
-    if (this.#owed === 0 && this.#decoder.isPartial()) {
+    if (this.#owed.length === 0 && this.#decoder.isPartial()) {
       this.fail({ _tag: "Grammar", detail: "a reply began before its command" })
     }
     return this.#failure === undefined
@@ -209,30 +222,59 @@ export class SmtpWire implements SmtpConnector.Listener {
   /** Octets to the server, with the replies they will be owed; nothing is written once the wire has failed. */
   hand(chunks: ReadonlyArray<Uint8Array>, replies: number, timeout: SmtpError.TimeoutName): void {
     if (this.#failure !== undefined) return
-    this.#owed += replies
+    this.#owe(replies, timeout)
     this.#write(chunks)
-    this.arm(timeout)
+  }
+
+  /** A group of commands in one write. */
+  handGroup({ chunks, owes }: Group): void {
+    if (this.#failure !== undefined) return
+    for (const timeout of owes) this.#owe(1, timeout)
+    this.#write(chunks)
+  }
+
+  /** The next reply that has come and was not taken yet. */
+  take(): SmtpReply.SmtpReply | undefined {
+    return this.#arrived.shift()
+  }
+
+  /** The reply that is taken next. */
+  peek(): SmtpReply.SmtpReply | undefined {
+    return this.#arrived[0]
+  }
+
+  /** How many replies have still to come. */
+  get owed(): number {
+    return this.#owed.length
+  }
+
+  /** How many replies have come and were not taken yet. */
+  get arrived(): number {
+    return this.#arrived.length
+  }
+
+  /** Waits until there is a reply to take. Whoever interrupts it has to fail the wire, or to wait again. */
+  arrival(where: Where): Effect.Effect<void, SmtpError.WireError> {
+    return this.#waiters.wait("reply", where, () => {
+      if (this.#arrived.length > 0) return Effect.void
+      return this.#failure && Effect.fail(this.error(where) as SmtpError.WireError)
+    })
   }
 
   /** The next reply. Whoever interrupts it has to fail the wire, or to receive again. */
   receive(where: Where): Effect.Effect<SmtpReply.SmtpReply, SmtpError.WireError> {
-    const next = this.#next(where) as Effect.Effect<SmtpReply.SmtpReply, SmtpError.WireError>
-    return this.#transcript.isOn
-      ? Effect.tap(next, (reply) => this.#transcript.server(reply, where.stage === "AUTH"))
-      : next
+    return Effect.suspend(() => {
+      const reply = this.take()
+      if (reply === undefined) return Effect.andThen(this.arrival(where), this.receive(where))
+      return this.#transcript.isOn
+        ? Effect.as(this.#transcript.server(reply, where.stage === "AUTH"), reply)
+        : Effect.succeed(reply)
+    })
   }
 
-  #next(where: Where): Effect.Effect<SmtpReply.SmtpReply, SmtpError.SmtpError> {
-    return Effect.callback((resume) => {
-      const reply = this.#arrived.shift()
-      if (reply !== undefined) return resume(Effect.succeed(reply))
-      if (this.#failure !== undefined) return resume(Effect.fail(this.error(where)))
-      const waiter = { resume, where }
-      this.#reader = waiter
-      return Effect.sync(() => {
-        if (this.#reader === waiter) this.#reader = undefined
-      })
-    })
+  /** What is said and answered, for whoever takes replies himself. */
+  get transcript(): Transcript.Transcript {
+    return this.#transcript
   }
 
   /**
@@ -240,87 +282,100 @@ export class SmtpWire implements SmtpConnector.Listener {
    *
    * Commands are built from values that were checked before; one that the encoder refuses is a defect here.
    */
-  readonly command = Effect.fnUntraced(
-    function*(this: SmtpWire, command: SmtpCommand.SmtpCommand, where: Where) {
+  command(
+    command: SmtpCommand.SmtpCommand,
+    where: Where
+  ): Effect.Effect<SmtpReply.SmtpReply, SmtpError.WireError> {
+    return Effect.suspend(() => {
       const octets = SmtpCommand.encode(command)
-      if (Result.isFailure(octets)) return yield* Effect.die(octets.failure)
-      if (this.#failure === undefined && this.#transcript.isOn) yield* this.#transcript.client(command)
-      if (!this.isQuiet()) {
-        const attempted = where.attempted ?? false
-        return yield* this.error({ ...where, attempted }) as SmtpError.WireError
-      }
-      this.#step = SmtpCommand.verb(command)
-      this.hand([octets.success], 1, where.stage === "QUIT" ? "quit" : "command")
-      return yield* this.receive(where)
-    }.bind(this)
-  )
-
-  /** From here on a reply that comes is a refusal of the body, not an answer. */
-  beginBody(): void {
-    this.#inBody = true
-    this.arm("data")
+      if (Result.isFailure(octets)) return Effect.die(octets.failure)
+      const said = Effect.suspend(() => this.#say(command, octets.success, where))
+      return this.#failure === undefined && this.#transcript.isOn
+        ? Effect.andThen(this.#transcript.client(command), said)
+        : said
+    })
   }
 
-  /** Octets of the body; waits until they are taken. */
-  body(chunks: ReadonlyArray<Uint8Array>, where: Where): Effect.Effect<void, SmtpError.SmtpError> {
+  #say(
+    command: SmtpCommand.SmtpCommand,
+    octets: Uint8Array,
+    where: Where
+  ): Effect.Effect<SmtpReply.SmtpReply, SmtpError.WireError> {
+    if (!this.isQuiet()) {
+      return Effect.fail(this.error({ ...where, attempted: where.attempted ?? false }) as SmtpError.WireError)
+    }
+    this.step = SmtpCommand.verb(command)
+    this.hand([octets], 1, where.stage === "QUIT" ? "quit" : "command")
+    return this.receive(where)
+  }
+
+  /** From here on a reply that is not owed is a refusal of the body. */
+  beginBody(): void {
+    this.#inBody = true
+    this.#watchdog.arm("data")
+  }
+
+  /** Octets of the body, as the transcript tells them; waits until they are taken. */
+  body(
+    chunks: ReadonlyArray<Uint8Array>,
+    where: Where,
+    told = this.#transcript.body(chunks)
+  ): Effect.Effect<void, SmtpError.SmtpError> {
     return Effect.suspend(() => {
       if (this.#failure !== undefined) return Effect.fail(this.error(where))
       this.#write(chunks)
-      this.arm("data")
-      return Effect.andThen(this.#transcript.body(chunks), this.#mustDrain ? this.#drained(where) : Effect.void)
+      this.#watchdog.arm("data")
+      const taken = this.#mustDrain ? this.#drained(where) : Effect.void
+      return this.#transcript.isOn ? Effect.andThen(told, taken) : taken
     })
   }
 
   #drained(where: Where): Effect.Effect<void, SmtpError.SmtpError> {
-    return Effect.callback((resume) => {
-      if (this.#failure !== undefined) return resume(Effect.fail(this.error(where)))
-      if (!this.#mustDrain) return resume(Effect.void)
-      const waiter = { resume, where }
-      this.#drain = waiter
-      return Effect.sync(() => {
-        if (this.#drain === waiter) this.#drain = undefined
-      })
+    return this.#waiters.wait("drain", where, () => {
+      if (this.#failure !== undefined) return Effect.fail(this.error(where))
+      return this.#mustDrain ? undefined : Effect.void
     })
   }
 
-  /** The last octets of a body, with the terminator: `replies` final replies are owed from now on. */
-  endBody(chunks: ReadonlyArray<Uint8Array>, replies: number): Effect.Effect<void> {
+  /**
+   * The last octets of a body, with the terminator: `replies` final replies are owed from now on. What follows goes in
+   * the same write.
+   */
+  endBody(chunks: ReadonlyArray<Uint8Array>, replies: number, behind: Group = { chunks: [], owes: [] }): void {
     this.#inBody = false
-    this.hand(chunks, replies, "final")
-    return this.#transcript.body(chunks)
+    this.#watchdog.disarmData()
+    this.#owe(replies, "final")
+    this.handGroup({ chunks: behind.chunks.length === 0 ? chunks : [...chunks, ...behind.chunks], owes: behind.owes })
   }
 
-  /** Puts the deadline of a further final reply in force (LMTP: one per recipient). */
-  rearm(timeout: SmtpError.TimeoutName): void {
-    if (this.#owed > 0) this.arm(timeout)
+  /** Whether what was written last has been taken by the transport. */
+  get isDrained(): boolean {
+    return !this.#mustDrain
+  }
+  /** Milliseconds of the clock that the deadlines keep to: now, and when the last reply came. */
+  get now(): number {
+    return this.#watchdog.now()
+  }
+  get lastReplyAt(): number {
+    return this.#lastReply
+  }
+
+  /** The other end of the socket, as text for logs. */
+  get peer(): string | undefined {
+    return this.#duplex.remoteAddress
   }
 
   /** Never succeeds; fails when the wire does. For racing against what the wire cannot see. */
   failed(where: Where): Effect.Effect<never, SmtpError.SmtpError> {
-    return Effect.callback((resume) => {
-      if (this.#failure !== undefined) return resume(Effect.fail(this.error(where)))
-      const waiter = { resume, where }
-      this.#watchers.add(waiter)
-      return Effect.sync(() => {
-        this.#watchers.delete(waiter)
-      })
-    })
-  }
-
-  /** Never succeeds; fails when a deadline does away with the wire in the middle of a handshake, and with it the socket. */
-  #expired(command: string): Effect.Effect<never, SmtpError.ETIMEDOUT> {
-    return Effect.catchIf(
-      this.failed({ stage: "TLS", command }) as Effect.Effect<never, SmtpError.WireError>,
-      (error): error is Exclude<SmtpError.WireError, SmtpError.ETIMEDOUT> => error._tag !== "ETIMEDOUT",
-      () => Effect.never
-    )
+    const failed = this.#waiters.wait("failure", where, () => this.#failure && Effect.fail(this.error(where)))
+    return failed as Effect.Effect<never, SmtpError.SmtpError>
   }
 
   /** The greeting: the one reply that answers no command of ours. Reading starts here. */
   greeting(hint: string | undefined): Effect.Effect<SmtpReply.SmtpReply, SmtpError.WireError> {
     return Effect.suspend(() => {
-      this.#owed = 1
-      this.arm("greeting", hint)
+      this.#owed.push("greeting")
+      this.#watchdog.arm("greeting", hint)
       this.#duplex.listen(this)
       return this.receive({ stage: "GREETING" })
     })
@@ -340,31 +395,12 @@ export class SmtpWire implements SmtpConnector.Listener {
     tls: SmtpConnector.TlsUpgrade,
     command: string
   ): Effect.Effect<SmtpConnector.TlsInfo, SmtpError.ETLS | SmtpError.ETIMEDOUT> {
-    return Effect.suspend(() => {
-      if (this.hasSurplus) {
-        this.fail({ _tag: "Released" })
-        return Effect.fail(upgradeErrors.surplus(command))
-      }
-      if (this.#failure !== undefined) return Effect.fail(upgradeErrors.lost(this.#failure, command))
-      return this.#duplex.upgrade(tls).pipe(
-        Effect.raceFirst(this.#expired(command)),
-        Effect.timeoutOrElse({
-          duration: this.#deadlines.tls,
-          orElse: () => Effect.fail(upgradeErrors.deadline(command))
-        }),
-        Effect.onError(() => Effect.sync(() => this.fail({ _tag: "Released" }))),
-        Effect.tap(({ authorized, cipher, protocol }) =>
-          this.#transcript.event(`${protocol} ${cipher}, certificate ${authorized ? "verified" : "not verified"}`)
-        )
-      )
-    })
+    return timed("tls", Effect.suspend(() => upgrade(this, this.#duplex.upgrade(tls), command)))
   }
 
   /** The address literal of the local socket (RFC 5321 §4.1.3), for a host that has no name. */
   get addressLiteral(): string {
-    const address = this.#duplex.localAddress
-    if (address === undefined) return "[127.0.0.1]"
-    return address.includes(":") ? `[IPv6:${address.replace(/%.*$/, "")}]` : `[${address}]`
+    return literalOf(this.#duplex.localAddress ?? "127.0.0.1")
   }
 
   /** Whether dialling again may do what a lost handshake did not: it offered a session that the server cannot resume. */
@@ -380,42 +416,13 @@ export class SmtpWire implements SmtpConnector.Listener {
     this.fail({ _tag: "Released" })
   }
 
-  /** The command that was said last, as errors show it. */
-  get step(): string {
-    return this.#step
-  }
-
   get isSecuredByMaker(): boolean {
     return this.#duplex.secured
   }
 
-  #nextDue(): number {
-    return Math.min(this.#due, this.#lastOctet + this.#deadlines.idle)
-  }
-
-  /** The one fiber that watches the deadlines: it sleeps until the next may be due, and looks. */
-  readonly watch: Effect.Effect<void> = Effect.gen({ self: this }, function*() {
-    while (this.#failure === undefined) {
-      const now = this.#now()
-      const due = this.#nextDue()
-      if (due <= now) return this.#expire()
-      this.#wakeAt = due
-      yield* Effect.raceFirst(Number.isFinite(due) ? Effect.sleep(due - now) : Effect.never, this.#poked)
-    }
-  })
-
-  readonly #poked = Effect.callback<void>((resume) => {
-    // What happened between the look and here must not be slept over.
-    if (this.#failure !== undefined || this.#nextDue() < this.#wakeAt) return resume(Effect.void)
-    this.#poke = () => resume(Effect.void)
-    return Effect.sync(() => {
-      this.#poke = () => {}
-    })
-  })
-
-  #expire(): void {
-    const isOurs = this.#due <= this.#now()
-    this.fail({ _tag: "Deadline", timeout: isOurs ? this.#timeout : "idle", hint: isOurs ? this.#hint : undefined })
+  /** The deadlines count from here on, until the wire fails. */
+  watch(): void {
+    this.#watchdog.start()
   }
 }
 
@@ -429,9 +436,8 @@ export const make = Effect.fnUntraced(function*(
   duplex: SmtpConnector.Duplex,
   options: Options
 ): Effect.fn.Return<SmtpWire, never, Scope.Scope> {
-  const clock = yield* Clock.Clock
-  const wire = new SmtpWire(duplex, clock, options)
-  yield* Effect.addFinalizer(() => Effect.sync(() => wire.fail({ _tag: "Released" })))
-  yield* Effect.forkScoped(wire.watch)
+  const wire = new SmtpWire(duplex, yield* alarm, options)
+  yield* Scope.addFinalizer(yield* Scope.Scope, Effect.sync(() => wire.fail({ _tag: "Released" })))
+  wire.watch()
   return wire
 })

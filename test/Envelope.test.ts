@@ -246,6 +246,7 @@ describe("sender and recipients", () => {
       needsDsn: false,
       requireTls: false,
       requireAllRecipients: false,
+      binaryMime: false,
       auth: undefined
     })
   })

@@ -267,7 +267,14 @@ describe("over a socket", () => {
     serve(Effect.gen(function*() {
       const connector = yield* SmtpConnector
       const client = yield* Effect.map(NodeSmtpServer.NodeSmtpServer, ({ host, port }) =>
-        SmtpClient.make({ host, port, name: "me.test", tlsOptions: { pins: [keyPin(certificates.selfSigned)] }, auth }))
+        SmtpClient.make({
+          host,
+          port,
+          name: "me.test",
+          tlsOptions: { pins: [keyPin(certificates.selfSigned)] },
+          auth,
+          pool: { maxMessages: 1 }
+        }))
       const { send } = yield* Effect.provideService(client, SmtpConnector, connector)
       const [first, second] = [yield* send(mail, "x"), yield* send(mail, "x")]
       assert.deepStrictEqual(second.security, { ...first.security, resumed: true })

@@ -7,19 +7,22 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
+import * as Tracer from "effect/Tracer"
 import type * as Envelope from "../src/Envelope.ts"
 import * as Sasl from "../src/Sasl.ts"
 import * as SmtpClient from "../src/SmtpClient.ts"
-import type * as SmtpConnection from "../src/SmtpConnection.ts"
+import * as SmtpConnection from "../src/SmtpConnection.ts"
 import * as SmtpConnector from "../src/SmtpConnector.ts"
 import * as SmtpError from "../src/SmtpError.ts"
 import { SmtpServer } from "../src/testing/index.ts"
+import { flights, grouped, inTurn, type Mode } from "./support/modes.ts"
 
 const { SmtpClient: Client } = SmtpClient
 const options: SmtpClient.Options = { host: "mx.test", name: "me.test" }
@@ -34,18 +37,25 @@ const production: SmtpClient.Options = {
   auth: Sasl.password({ username: "app", password: Redacted.make("hunter2") })
 }
 
-/** Runs a test with a client and the fake server that it leads to. */
+/** Runs a test with a client and the fake server that it leads to; afterwards no connection is left open. */
 const withClient = <A, E>(
   script: SmtpServer.Script,
-  test: Effect.Effect<A, E, SmtpClient.SmtpClient | SmtpServer.SmtpServer | SmtpConnector.SmtpConnector>,
+  test: Effect.Effect<
+    A,
+    E,
+    SmtpClient.SmtpClient | SmtpServer.SmtpServer | SmtpConnector.SmtpConnector | Scope.Scope
+  >,
   given: SmtpClient.Options = options
-) => test.pipe(Effect.provide(SmtpClient.layer(given).pipe(Layer.provideMerge(SmtpServer.layer(script)))))
+) =>
+  Effect.gen(function*() {
+    const result = yield* test.pipe(Effect.provide(SmtpClient.layer(given)), Effect.scoped)
+    yield* (yield* server).awaitClosed
+    return result
+  }).pipe(Effect.provide(SmtpServer.layer(script)))
 
-/** How many connections there were, all of which are closed. */
+/** How many connections there were. */
 const connections = Effect.gen(function*() {
-  const { awaitClosed, connections } = yield* server
-  yield* awaitClosed
-  return (yield* connections).length
+  return (yield* (yield* server).connections).length
 })
 
 const verbs = Effect.gen(function*() {
@@ -59,30 +69,37 @@ class Broken {
 }
 
 describe("send", () => {
-  it.effect("opens a connection of its own and says QUIT at its end", () =>
-    withClient(
-      {},
+  it.effect.each([inTurn, flights])(
+    "opens a connection, which the next goes over, and which says QUIT when the layer ends, $name",
+    ({ options: given, via }) =>
       Effect.gen(function*() {
-        const smtp = yield* Client
-        const result = yield* smtp.send(envelope, "hi\n")
-        assert.deepStrictEqual(result.accepted, ["bob@mx.test"])
-        assert.strictEqual(result.messageSize, 4)
+        yield* Effect.provide(
+          Effect.gen(function*() {
+            const smtp = yield* Client
+            const result = yield* smtp.send(envelope, "hi\n")
+            assert.deepStrictEqual(result.accepted, ["bob@mx.test"])
+            assert.strictEqual(result.messageSize, 4)
+            yield* smtp.send(envelope, "hi\n")
+          }),
+          SmtpClient.layer({ ...options, ...given })
+        )
+        yield* (yield* server).awaitClosed
+        const one = ["MAIL", "RCPT", via]
+        assert.deepStrictEqual(yield* verbs, ["EHLO", "STARTTLS", "EHLO", ...one, ...one, "QUIT"])
         assert.strictEqual(yield* connections, 1)
-        yield* smtp.send(envelope, "hi\n")
-        assert.strictEqual(yield* connections, 2)
-        const one = ["EHLO", "STARTTLS", "EHLO", "MAIL", "RCPT", "DATA", "QUIT"]
-        assert.deepStrictEqual(yield* verbs, [...one, ...one])
-      })
-    ))
+      }).pipe(Effect.provide(SmtpServer.layer()))
+  )
 
-  it.effect("that is refused says QUIT too", () =>
+  it.effect("that is refused leaves the connection to the next, which says RSET first", () =>
     withClient(
       { faults: [SmtpServer.at("rcpt", SmtpServer.answer(550, "5.1.1 no"))] },
       Effect.gen(function*() {
-        const error = yield* Effect.flip((yield* Client).send(envelope, "hi"))
+        const smtp = yield* Client
+        const error = yield* Effect.flip(smtp.send(envelope, "hi"))
         assert.strictEqual(error._tag, "EENVELOPE")
+        yield* smtp.send(envelope, "hi")
         assert.strictEqual(yield* connections, 1)
-        assert.strictEqual((yield* verbs).at(-1), "QUIT")
+        assert.include(yield* verbs, "RSET")
       })
     ))
 
@@ -108,7 +125,7 @@ describe("send", () => {
       production
     ))
 
-  it.effect("several at once have a connection each", () =>
+  it.effect("several at once have a connection each, as far as the pool allows", () =>
     withClient(
       {},
       Effect.gen(function*() {
@@ -139,8 +156,9 @@ describe("send", () => {
           })
         )
         const seen = (yield* (yield* server).connections).map(({ helo, username }) => [helo, username])
-        const [ofAnn, ofBob] = [["ann.test", "ann"], ["bob.test", "bob"]]
-        assert.deepStrictEqual(seen, [ofAnn, ofBob, ofBob, [undefined, undefined], ofAnn])
+        assert.deepStrictEqual(seen, [["ann.test", "ann"], ["bob.test", "bob"], [undefined, undefined]])
+        const received = (yield* (yield* server).received).map(({ text, username }) => [text, username])
+        assert.deepStrictEqual(received, [["1\r\n", "ann"], ["2\r\n", "bob"], ["5\r\n", "ann"]])
       })
     ))
 
@@ -159,17 +177,57 @@ describe("send", () => {
 describe("sendAll", () => {
   it.effect("gives one result for each mail, in order, whatever became of the others", () =>
     withClient(
-      { faults: [SmtpServer.at("data", SmtpServer.drop, { connection: 2 })] },
+      { respond: { rcpt: ({ path }) => path === "bad@mx.test" ? SmtpServer.reply(550, "5.1.1 no") : undefined } },
       Effect.gen(function*() {
-        const mails = Stream.make("a", "b", "c").pipe(Stream.map((message) => ({ envelope, message })))
+        const mails = Stream.make("a", "bad", "c").pipe(
+          Stream.map((message) => ({ envelope: { ...envelope, to: `${message}@mx.test` }, message }))
+        )
         const results = yield* Stream.runCollect((yield* Client).sendAll(mails))
         assert.deepStrictEqual(
           results.map((r) => Result.isSuccess(r) ? r.success.messageSize : r.failure._tag),
-          [3, "ECONNECTION", 3]
+          [3, "EENVELOPE", 3]
         )
-        assert.deepStrictEqual((yield* (yield* server).received).map(({ text }) => text), ["a\r\n", "c\r\n"])
+        const texts = (yield* (yield* server).received).map(({ text }) => text)
+        assert.sameMembers(texts, ["a\r\n", "c\r\n"])
       })
     ))
+})
+
+describe("the spans of sendAll", () => {
+  it.effect("are one smtp.send for each mail, which says what became of it", () =>
+    Effect.suspend(() => {
+      const spans: Array<Tracer.NativeSpan> = []
+      const tracer = Tracer.make({
+        span: (given) => {
+          const span = new Tracer.NativeSpan(given)
+          spans.push(span)
+          return span
+        }
+      })
+      return withClient(
+        { faults: [SmtpServer.at("rcpt", SmtpServer.answer(550, "5.1.1 no"), { occurrence: 2 })] },
+        Effect.gen(function*() {
+          const mails = Stream.make("a", "b", "c").pipe(Stream.map((message) => ({ envelope, message })))
+          yield* Stream.runDrain((yield* Client).sendAll(mails)).pipe(Effect.withSpan("mine"))
+          const sent = spans.filter(({ name }) => name === "smtp.send")
+          assert.deepStrictEqual(sent.map(({ kind }) => kind), ["client", "client", "client"])
+          const mine = spans.find(({ name }) => name === "mine")
+          for (const span of sent) {
+            assert.strictEqual(Option.getOrUndefined(span.parent)?.spanId, mine?.spanId)
+            assert.strictEqual(span.attributes.get("server.address"), "mx.test")
+          }
+          assert.deepStrictEqual(
+            sent.map(({ attributes, status }) => [
+              attributes.get("smtp.response.code"),
+              attributes.get("error.type"),
+              status._tag === "Ended" && status.exit._tag
+            ]),
+            [[250, undefined, "Success"], [550, "EENVELOPE", "Failure"], [250, undefined, "Success"]]
+          )
+        }).pipe(Effect.provideService(Tracer.Tracer, tracer)),
+        { ...options, pool: { max: 1 } }
+      )
+    }))
 })
 
 describe("use", () => {
@@ -191,13 +249,14 @@ describe("use", () => {
       })
     ))
 
-  it.effect("passes the failure of the effect, and closes", () =>
+  it.effect("passes the failure of the effect, and gives the connection back", () =>
     withClient(
       {},
       Effect.gen(function*() {
-        assert.strictEqual(yield* Effect.flip((yield* Client).use(() => Effect.fail("mine"))), "mine")
+        const smtp = yield* Client
+        assert.strictEqual(yield* Effect.flip(smtp.use(() => Effect.fail("mine"))), "mine")
+        yield* smtp.send(envelope, "hi")
         assert.strictEqual(yield* connections, 1)
-        assert.strictEqual((yield* verbs).at(-1), "QUIT")
       })
     ))
 })
@@ -327,8 +386,8 @@ describe("the layer", () => {
         const [variables, says] of [
           [{ SMTP_USER: "ann" }, /SMTP_USER and SMTP_PASSWORD go together/],
           [{ SMTP_PASSWORD: "canary" }, /SMTP_USER and SMTP_PASSWORD go together/],
-          [{ SMTP_URL: "http://ann:canary@mx.test" }, /SMTP_\*: url: the scheme/],
-          [{ SMTP_URL: "canary" }, /SMTP_\*: url: not a URL/],
+          [{ SMTP_URL: "http://ann:canary@mx.test" }, /SMTP_URL: the scheme/],
+          [{ SMTP_URL: "canary" }, /SMTP_URL: not a URL/],
           [{ SMTP_PORT: "0" }, /./],
           [{ SMTP_TLS: "yes" }, /./]
         ] as const
@@ -461,39 +520,54 @@ describe("retryTemporary", () => {
   const retrying = <E>(
     script: SmtpServer.Script,
     test: (smtp: SmtpClient.Client) => Effect.Effect<unknown, E, SmtpServer.SmtpServer | Scope.Scope>,
-    schedule: Schedule.Schedule<unknown, SmtpClient.ClientError> = Schedule.recurs(3)
+    schedule: Schedule.Schedule<unknown, SmtpClient.ClientError> = Schedule.recurs(3),
+    mode = flights
   ) =>
     withClient(
       script,
-      Effect.scoped(Effect.flatMap(Client, (smtp) => test(SmtpClient.retryTemporary(smtp, schedule))))
+      Effect.scoped(Effect.flatMap(Client, (smtp) => test(SmtpClient.retryTemporary(smtp, schedule)))),
+      { ...options, ...mode.options }
     )
   const once = (step: SmtpServer.Step, fault: SmtpServer.Fault) => ({
     faults: [SmtpServer.at(step, fault, { connection: 1 })]
   })
   const text = "hi\r\n"
 
-  const retried: ReadonlyArray<readonly [string, SmtpServer.Step, SmtpServer.Fault]> = [
-    ["a refused connection", "connect", SmtpServer.reset],
-    ["a greeting that says 421", "greeting", SmtpServer.answer(421, "busy")],
-    ["a FIN at the greeting", "greeting", SmtpServer.drop],
-    ["451 to EHLO", "ehlo", SmtpServer.answer(451, "busy")],
-    ["4yz to MAIL", "mail", SmtpServer.answer(451, "busy")],
-    ["4yz to the only recipient", "rcpt", SmtpServer.answer(450, "greylisted")],
-    ["4yz to DATA", "data", SmtpServer.answer(451, "busy")],
-    ["421 to RCPT", "rcpt", SmtpServer.answer(421, "bye")],
-    ["a loss at DATA", "data", SmtpServer.drop],
-    ["a reset at MAIL", "mail", SmtpServer.reset]
+  /** The number is that of the connections the server saw: a refused message does not end one. */
+  const retried: ReadonlyArray<readonly [string, SmtpServer.Step, SmtpServer.Fault, number]> = [
+    ["a refused connection", "connect", SmtpServer.reset, 1],
+    ["a greeting that says 421", "greeting", SmtpServer.answer(421, "busy"), 2],
+    ["a FIN at the greeting", "greeting", SmtpServer.drop, 2],
+    ["451 to EHLO", "ehlo", SmtpServer.answer(451, "busy"), 2],
+    ["4yz to MAIL", "mail", SmtpServer.answer(451, "busy"), 1],
+    ["4yz to the only recipient", "rcpt", SmtpServer.answer(450, "greylisted"), 1],
+    ["4yz to DATA", "data", SmtpServer.answer(451, "busy"), 1],
+    ["421 to RCPT", "rcpt", SmtpServer.answer(421, "bye"), 2],
+    ["a loss at DATA", "data", SmtpServer.drop, 2],
+    ["a reset at MAIL", "mail", SmtpServer.reset, 2]
   ]
-  for (const [name, step, fault] of retried) {
-    for (const kind of ["string", "stream"] as const) {
-      it.effect(`tries a ${kind} again after ${name}`, () =>
-        retrying(once(step, fault), (smtp) =>
-          Effect.gen(function*() {
-            yield* smtp.send(envelope, kind === "string" ? text : Stream.make(text))
-            assert.strictEqual((yield* (yield* server).received)[0]?.text, text)
-            assert.strictEqual((yield* (yield* server).received).length, 1)
-            assert.strictEqual(yield* connections, step === "connect" ? 1 : 2)
-          })))
+  /** A message that is whole is handed over with its envelope: what is lost then may have been delivered. */
+  const isHandedOver = (step: SmtpServer.Step, fault: SmtpServer.Fault, kind: "string" | "stream", mode: Mode) =>
+    kind === "string" && mode.isFlight && (step === "mail" || step === "rcpt") && fault._tag !== "Answer"
+  for (const mode of [inTurn, grouped, flights]) {
+    for (const [name, step, fault, count] of retried) {
+      for (const kind of ["string", "stream"] as const) {
+        if (step === "data" && kind === "string" && mode.via === "BDAT") continue
+        if (isHandedOver(step, fault, kind, mode)) continue
+        it.effect(`tries a ${kind} again after ${name}, ${mode.name}`, () =>
+          retrying(
+            once(step, fault),
+            (smtp) =>
+              Effect.gen(function*() {
+                yield* smtp.send(envelope, kind === "string" ? text : Stream.make(text))
+                assert.strictEqual((yield* (yield* server).received)[0]?.text, text)
+                assert.strictEqual((yield* (yield* server).received).length, 1)
+                assert.strictEqual(yield* connections, count)
+              }),
+            undefined,
+            mode
+          ))
+      }
     }
   }
 
@@ -518,15 +592,42 @@ describe("retryTemporary", () => {
           }))
       )))
 
+  it.effect("tries a stream that is marked again, although it was pulled and the policies are several", () =>
+    retrying(once("body", SmtpServer.drop), (smtp) =>
+      Effect.gen(function*() {
+        let runs = 0
+        const lines = Array.from({ length: 40_000 }, () => "more\r\n")
+        const stream = SmtpConnection.replayable(Stream.unwrap(Effect.sync(() => {
+          runs++
+          return Stream.fromIterable(lines)
+        })))
+        const around = SmtpClient.withFallback([SmtpClient.withTimeout(smtp, "1 hour"), smtp])
+        assert.strictEqual((yield* around.send(envelope, stream)).messageSize, 240_000)
+        assert.deepStrictEqual([runs, yield* connections], [2, 2])
+        assert.strictEqual((yield* (yield* server).received).length, 1)
+      })))
+
+  it.effect("does not try a marked stream again once the message is in doubt, nor for its own error", () =>
+    retrying({ faults: [SmtpServer.at("message", SmtpServer.drop)] }, (smtp) =>
+      Effect.gen(function*() {
+        const error = yield* Effect.flip(smtp.send(envelope, SmtpConnection.replayable(Stream.make(text))))
+        assert.isTrue(error.inDoubt)
+        const broken = new Broken()
+        const failing = SmtpConnection.replayable(Stream.concat(Stream.make(text), Stream.fail(broken)))
+        assert.strictEqual(yield* Effect.flip(smtp.send(envelope, failing)), broken)
+        assert.strictEqual(yield* connections, 2)
+      })))
+
   it.effect("each send of a stream has its own right to be tried again", () =>
     retrying(
-      { faults: [SmtpServer.at("mail", SmtpServer.answer(451, "busy"), { connection: 2 })] },
+      { faults: [SmtpServer.at("mail", SmtpServer.answer(451, "busy"), { occurrence: 2 })] },
       (smtp) =>
         Effect.gen(function*() {
           const sending = smtp.send(envelope, Stream.make(text))
           yield* sending
           yield* sending
-          assert.strictEqual(yield* connections, 3)
+          assert.strictEqual((yield* (yield* server).received).length, 2)
+          assert.strictEqual((yield* verbs).filter((verb) => verb === "MAIL").length, 3)
         })
     ))
 
@@ -539,14 +640,28 @@ describe("retryTemporary", () => {
     ["a reset after the dot", "message", SmtpServer.reset, "ESOCKET", true],
     ["a reply that is none", "mail", SmtpServer.garbage(), "EPROTOCOL", false]
   ]
-  for (const [name, step, fault, tag, inDoubt] of left) {
-    it.effect(`does not try again after ${name}`, () =>
-      retrying({ faults: [SmtpServer.at(step, fault)] }, (smtp) =>
-        Effect.gen(function*() {
-          const error = yield* Effect.flip(smtp.send(envelope, text))
-          assert.deepInclude(error, { _tag: tag, inDoubt } as never)
-          assert.strictEqual(yield* connections, 1)
-        })))
+  const flown: typeof left = [
+    ["a loss behind a flight, at MAIL", "mail", SmtpServer.drop, "ECONNECTION", true],
+    ["a reset behind a flight, at RCPT", "rcpt", SmtpServer.reset, "ESOCKET", true],
+    ["a reply that is none, behind a flight", "mail", SmtpServer.garbage(), "EPROTOCOL", true]
+  ]
+  const remaining = [inTurn, grouped, flights].flatMap((mode) => {
+    const rows = mode.isFlight ? [...left.slice(0, -1).filter(([, step]) => step !== "data"), ...flown] : left
+    return rows.map((row) => [mode, ...row] as const)
+  })
+  for (const [mode, name, step, fault, tag, inDoubt] of remaining) {
+    it.effect(`does not try again after ${name}, ${mode.name}`, () =>
+      retrying(
+        { faults: [SmtpServer.at(step, fault)] },
+        (smtp) =>
+          Effect.gen(function*() {
+            const error = yield* Effect.flip(smtp.send(envelope, text))
+            assert.deepInclude(error, { _tag: tag, inDoubt } as never)
+            assert.strictEqual(yield* connections, 1)
+          }),
+        undefined,
+        mode
+      ))
   }
 
   it.effect("does not try again what is refused on this side", () =>
@@ -559,24 +674,25 @@ describe("retryTemporary", () => {
   it.effect("gives the last error when the schedule is exhausted", () =>
     retrying(
       {
-        faults: [1, 2, 3].map((connection) =>
-          SmtpServer.at("mail", SmtpServer.answer(451, `try ${connection}`), { connection })
+        faults: [1, 2, 3].map((occurrence) =>
+          SmtpServer.at("mail", SmtpServer.answer(451, `try ${occurrence}`), { occurrence })
         )
       },
       (smtp) =>
         Effect.gen(function*() {
           const error = yield* Effect.flip(smtp.send(envelope, text))
           assert.strictEqual(error.response, "try 3")
-          assert.strictEqual(yield* connections, 3)
+          assert.strictEqual((yield* verbs).filter((verb) => verb === "MAIL").length, 3)
         }),
       Schedule.recurs(2)
     ))
 
-  it.effect("waits as the schedule says, with no connection open meanwhile", () =>
+  it.effect("waits as the schedule says, and holds no connection meanwhile", () =>
     retrying(once("mail", SmtpServer.answer(451, "busy")), (smtp) =>
       Effect.gen(function*() {
         const fiber = yield* Effect.forkChild(smtp.send(envelope, text))
         yield* TestClock.adjust("59 seconds")
+        yield* (yield* server).awaitClosed
         assert.strictEqual(yield* connections, 1)
         yield* TestClock.adjust("1 second")
         yield* Fiber.join(fiber)
@@ -600,17 +716,17 @@ describe("retryTemporary", () => {
   it.effect("covers sendAll, and leaves use and verify alone", () =>
     retrying({
       faults: [
-        SmtpServer.at("mail", SmtpServer.answer(451, "busy"), { connection: 1 }),
-        SmtpServer.at("greeting", SmtpServer.answer(421, "busy"), { connection: 3 }),
-        SmtpServer.at("greeting", SmtpServer.answer(421, "busy"), { connection: 4 })
+        SmtpServer.at("greeting", SmtpServer.answer(421, "busy"), { connection: 1 }),
+        SmtpServer.at("greeting", SmtpServer.answer(421, "busy"), { connection: 2 }),
+        SmtpServer.at("mail", SmtpServer.answer(451, "busy"), { connection: 3 })
       ]
     }, (smtp) =>
       Effect.gen(function*() {
-        const results = yield* Stream.runCollect(smtp.sendAll(Stream.make({ envelope, message: text })))
-        assert.deepStrictEqual(results.map(Result.isSuccess), [true])
         assert.strictEqual((yield* Effect.flip(smtp.verify))._tag, "ECONNECTION")
         assert.strictEqual((yield* Effect.flip(smtp.use(() => Effect.void)))._tag, "ECONNECTION")
-        assert.strictEqual(yield* connections, 4)
+        const results = yield* Stream.runCollect(smtp.sendAll(Stream.make({ envelope, message: text })))
+        assert.deepStrictEqual(results.map(Result.isSuccess), [true])
+        assert.strictEqual(yield* connections, 3)
       })))
 
   it.effect("may come last in a pipe", () =>
@@ -623,7 +739,7 @@ describe("retryTemporary", () => {
     ))
 })
 
-describe("withTimeout", () => {
+describe.each([inTurn, grouped, flights])("withTimeout, $name", (mode) => {
   const timed = <A, E>(
     script: SmtpServer.Script,
     call: (smtp: SmtpClient.Client) => Effect.Effect<A, E>,
@@ -637,18 +753,21 @@ describe("withTimeout", () => {
         assert.isDefined(fiber.pollUnsafe(), "the call has ended")
         assert.strictEqual(yield* connections, 1)
         return yield* Fiber.join(fiber)
-      })
+      }),
+      { ...options, ...mode.options }
     )
+  const grace = mode.isFlight ? "5500 millis" : "5 seconds"
   const send = (smtp: SmtpClient.Client) => smtp.send(envelope, "hi\r\n")
   const silent = (step: SmtpServer.Step) => ({ faults: [SmtpServer.at(step, SmtpServer.silence)] })
 
-  for (const step of ["greeting", "mail", "data"] as const) {
-    it.effect(`ends a send at ${step} in ETIMEDOUT, not in doubt`, () =>
+  for (const step of mode.isFlight ? ["greeting", "mail"] as const : ["greeting", "mail", "data"] as const) {
+    const inDoubt = mode.isFlight && step === "mail"
+    it.effect(`ends a send at ${step} in ETIMEDOUT, ${inDoubt ? "" : "not "}in doubt`, () =>
       Effect.gen(function*() {
-        const error = yield* timed(silent(step), send, "5 seconds")
+        const error = yield* timed(silent(step), send, inDoubt ? grace : "5 seconds")
         assert.deepInclude(
           error,
-          { _tag: "ETIMEDOUT", timeout: "total", inDoubt: false, handedOver: false, isTemporary: true } as never
+          { _tag: "ETIMEDOUT", timeout: "total", inDoubt, handedOver: inDoubt, isTemporary: true } as never
         )
       }))
   }
@@ -680,7 +799,7 @@ describe("withTimeout", () => {
           Effect.flatMap(([first]) =>
             Effect.fromResult(first!)
           )
-        ), "5 seconds")
+        ), grace)
       assert.deepInclude(all, { _tag: "ETIMEDOUT", timeout: "total" } as never)
     }))
 
@@ -704,7 +823,7 @@ describe("withTimeout", () => {
         const fiber = yield* Effect.forkChild(Effect.flip(smtp.send(envelope, "hi")))
         yield* TestClock.adjust("1 minute")
         assert.deepInclude(yield* Fiber.join(fiber), { _tag: "ETIMEDOUT", timeout: "total", inDoubt: false } as never)
-        assert.strictEqual(yield* connections, 3)
+        assert.strictEqual((yield* verbs).filter((verb) => verb === "MAIL").length, 3)
       })
     ))
 })
@@ -766,8 +885,8 @@ describe("a connector of one's own", () => {
           })
       })
       return Effect.gen(function*() {
-        const smtp = yield* Client
-        const result = yield* smtp.send(envelope, "hi\n")
+        const layer = SmtpClient.layer({ host: "own.test" }).pipe(Layer.provide(connector))
+        const result = yield* Client.use((smtp) => smtp.send(envelope, "hi\n")).pipe(Effect.provide(layer))
         assert.strictEqual(result.response, "ok")
         assert.deepStrictEqual(dialled, ["192.0.2.8", "192.0.2.9"])
         assert.deepStrictEqual(line.said, [
@@ -780,7 +899,7 @@ describe("a connector of one's own", () => {
           "QUIT"
         ])
         assert.isTrue(line.isDestroyed)
-      }).pipe(Effect.provide(SmtpClient.layer({ host: "own.test" }).pipe(Layer.provide(connector))))
+      })
     }))
 })
 

@@ -21,6 +21,7 @@ import * as SmtpConnection from "../src/SmtpConnection.ts"
 import type { SmtpConnector } from "../src/SmtpConnector.ts"
 import { type EAUTH, EOAUTH2, SmtpError } from "../src/SmtpError.ts"
 import { SmtpServer } from "../src/testing/index.ts"
+import { modes } from "./support/modes.ts"
 
 const { answer, at, reply } = SmtpServer
 
@@ -143,16 +144,20 @@ describe("a login", () => {
       })
     ))
 
-  it.effect("after a refused transaction says RSET first", () =>
-    withServer(
-      { accounts, respond: { rcpt: () => reply(550, "no") } },
-      Effect.gen(function*() {
-        const connection = yield* make()
-        yield* Effect.flip(connection.send(mail, "x"))
-        yield* connection.login(ann)
-        assert.deepStrictEqual((yield* lines).map((line) => line.split(" ", 1)[0]), ["MAIL", "RCPT", "RSET", "AUTH"])
-      })
-    ))
+  it.effect.each(modes)(
+    "after a refused transaction says RSET first, $name",
+    ({ isGrouped, options, via }) =>
+      withServer(
+        { accounts, respond: { rcpt: () => reply(550, "no") } },
+        Effect.gen(function*() {
+          const connection = yield* make(options)
+          yield* Effect.flip(connection.send(mail, ""))
+          yield* connection.login(ann)
+          const said = (yield* lines).map((line) => line.split(" ", 1)[0])
+          assert.deepStrictEqual(said, ["MAIL", "RCPT", ...(isGrouped ? [via] : []), "RSET", "AUTH"])
+        })
+      )
+  )
 
   it.effect("by CRAM-MD5 answers the challenge of this connection", () =>
     withServer(

@@ -12,6 +12,7 @@ import type * as SmtpError from "../src/SmtpError.ts"
 import * as SmtpReply from "../src/SmtpReply.ts"
 import * as SmtpTransaction from "../src/SmtpTransaction.ts"
 import { SmtpServer } from "../src/testing/index.ts"
+import { bodies, flights, modes } from "./support/modes.ts"
 
 const utf8 = new TextEncoder()
 const options: SmtpConnection.Options = { host: "mx.test", name: "me.test" }
@@ -67,10 +68,15 @@ const send = (row: Row) =>
     return { connection, exit: yield* Effect.result(connection.send(envelope, row.message ?? "hi\r\n")) }
   })
 
+const inBodies = <A extends Row>(rows: ReadonlyArray<A>) =>
+  [flights, ...bodies].flatMap((mode) =>
+    rows.map((row) => ({ mode, row: { ...row, options: { ...mode.options, ...row.options } } }))
+  )
+
 /** What goes out, as the server received it. */
 const says = (rows: ReadonlyArray<Said>): void => {
-  for (const row of rows) {
-    it.effect(row.name, () =>
+  for (const { mode, row } of inBodies(rows)) {
+    it.effect(mode === flights ? row.name : `${row.name}, ${mode.name}`, () =>
       withServer(
         row.script ?? {},
         Effect.gen(function*() {
@@ -220,27 +226,31 @@ describe("8BITMIME (RFC 6152)", () => {
     }
   ])
 
-  const breaks = (name: string, script: SmtpServer.Script, envelope: Partial<Envelope.Input>) =>
-    it.effect(name, () =>
-      withServer(
-        script,
-        Effect.gen(function*() {
-          const message = stream("all well\r\n", "still well\r\n", eightBit, "never\r\n")
-          const { connection, exit } = yield* send({ name, envelope, message: Stream.rechunk(message, 1) })
-          const error = yield* Effect.flip(Effect.fromResult(exit))
-          assert.deepInclude(error, { _tag: "EMESSAGE", command: "DATA", inDoubt: false, handedOver: false } as never)
-          const server = yield* SmtpServer.SmtpServer
-          yield* server.awaitClosed
-          const [info] = yield* server.connections
-          const sent = new TextDecoder("latin1").decode(info?.bytes)
-          assert.isTrue(sent.endsWith("DATA\r\nall well\r\nstill well\r\n"), sent)
-          assert.deepStrictEqual(yield* server.received, [])
-          const after = yield* Effect.flip(connection.send(base, "hi"))
-          assert.deepInclude(after, { _tag: "ECONNECTION", attempted: false } as never)
-        })
-      ))
-  breaks("an octet above 0x7f in a stream, not offered: the connection is closed without a dot", no8Bit, {})
-  breaks("an octet above 0x7f in a stream held to 7 bits: the same", {}, { use8BitMime: false })
+  describe.each(modes)("$name", ({ options, streamVia }) => {
+    const breaks = (name: string, script: SmtpServer.Script, envelope: Partial<Envelope.Input>) =>
+      it.effect(name, () =>
+        withServer(
+          script,
+          Effect.gen(function*() {
+            const message = stream("all well\r\n", "still well\r\n", eightBit, "never\r\n")
+            const { connection, exit } = yield* send({ name, envelope, options, message: Stream.rechunk(message, 1) })
+            const error = yield* Effect.flip(Effect.fromResult(exit))
+            const command = streamVia
+            assert.deepInclude(error, { _tag: "EMESSAGE", command, inDoubt: false, handedOver: false } as never)
+            const server = yield* SmtpServer.SmtpServer
+            yield* server.awaitClosed
+            const [info] = yield* server.connections
+            const sent = new TextDecoder("latin1").decode(info?.bytes)
+            const told = streamVia === "BDAT" ? "RCPT TO:<bob@mx.test>\r\n" : "DATA\r\nall well\r\nstill well\r\n"
+            assert.isTrue(sent.endsWith(told), sent)
+            assert.deepStrictEqual(yield* server.received, [])
+            const after = yield* Effect.flip(connection.send(base, "hi"))
+            assert.deepInclude(after, { _tag: "ECONNECTION", attempted: false } as never)
+          })
+        ))
+    breaks("an octet above 0x7f in a stream, not offered: the connection is closed without a dot", no8Bit, {})
+    breaks("an octet above 0x7f in a stream held to 7 bits: the same", {}, { use8BitMime: false })
+  })
 })
 
 describe("SMTPUTF8 (RFC 6531)", () => {
@@ -473,19 +483,19 @@ describe("a plan", () => {
   })
 })
 
-describe("a reply of the wrong class", () => {
+describe.each(modes)("a reply of the wrong class, $name", ({ isFlight, options, via }) => {
   const steps = [
-    ["mail", 354, "MAIL FROM", false],
-    ["rcpt", 354, "RCPT TO", false],
-    ["data", 250, "DATA", false],
-    ["message", 354, "DATA", true]
+    ["mail", 354, "MAIL FROM", isFlight],
+    ["rcpt", 354, "RCPT TO", isFlight],
+    ...(via === "DATA" ? [["data", 250, "DATA", false]] as const : []),
+    ["message", 354, via, true]
   ] as const
   for (const [step, code, command, inDoubt] of steps) {
     it.effect(`${code} at ${step} is EPROTOCOL and closes the connection`, () =>
       withServer(
         { faults: [SmtpServer.at(step, SmtpServer.answer(code, "what?"))] },
         Effect.gen(function*() {
-          const { connection, exit } = yield* send({ name: "" })
+          const { connection, exit } = yield* send({ name: "", options })
           const error = yield* Effect.flip(Effect.fromResult(exit))
           assert.deepInclude(error, { _tag: "EPROTOCOL", command, inDoubt, responseCode: code } as never)
           const after = yield* Effect.flip(connection.noop)

@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
 import type { Deadlines } from "../src/internal/options.ts"
 import type { SmtpCommand } from "../src/SmtpCommand.ts"
 import type { Duplex, Ended, Listener, TlsInfo, TlsUpgrade } from "../src/SmtpConnector.ts"
@@ -207,10 +208,9 @@ describe("deadlines", () => {
     greeted(({ duplex, probe, wire }) =>
       Effect.gen(function*() {
         wire.beginBody()
-        yield* wire.endBody(octets(".\r\n"), 2)
+        wire.endBody(octets(".\r\n"), 2)
         const replies = Effect.gen(function*() {
           const first = yield* wire.receive(inFinal)
-          wire.rearm("final")
           return [first, yield* wire.receive(inFinal)]
         })
         const fiber = yield* fork(replies)
@@ -228,7 +228,6 @@ describe("deadlines", () => {
         const fiber = yield* fork(wire.command(noop, inNoop))
         duplex.say("250 ok\r\n")
         yield* Fiber.join(fiber)
-        wire.rearm("final")
         yield* probe.advance(19 * minute)
         assert.isTrue(wire.isReady)
       })
@@ -271,6 +270,45 @@ describe("deadlines", () => {
         duplex.say("250 ok\r\n")
         assert.strictEqual((yield* Fiber.join(fiber)).code, 250)
       }), { deadlines: { greeting: Infinity, command: Infinity, idle: Infinity } }))
+
+  it.effect("all wires share one timer, and each deadline strikes its own", () =>
+    watched((probe) =>
+      Effect.gen(function*() {
+        const wires: Array<SmtpWire.SmtpWire> = []
+        for (let n = 0; n < 50; n++) {
+          // 1 to 50 seconds, in no order.
+          const own = { ...deadlines, greeting: 1000 * (1 + (n * 7) % 50) }
+          const wire = yield* SmtpWire.make(new Scripted(), { deadlines: own, transcript: "off", annotations: {} })
+          yield* fork(wire.greeting(undefined))
+          wires.push(wire)
+        }
+        for (let second = 1; second <= 50; second++) {
+          assert.strictEqual(probe.sleeps(), 1)
+          yield* probe.advance(1000)
+          const expired = wires.flatMap(({ failure }, n) => failure === undefined ? [] : [1 + (n * 7) % 50])
+          assert.deepStrictEqual(expired.toSorted((a, b) => a - b), Array.from({ length: second }, (_, n) => n + 1))
+        }
+        assert.strictEqual(probe.sleeps(), 0)
+      })
+    ))
+
+  it.effect("a duplex that throws takes no deadline from the others", () =>
+    fresh({}, ({ probe, wire }) =>
+      Effect.gen(function*() {
+        const broken = new Scripted()
+        Object.assign(broken, { destroy: () => assert.fail("destroy") })
+        const scope = yield* Scope.make()
+        const other = yield* Scope.provide(
+          SmtpWire.make(broken, { deadlines: { ...deadlines, greeting: 10 }, transcript: "off", annotations: {} }),
+          scope
+        )
+        other.arm("greeting")
+        yield* fork(wire.greeting(undefined))
+        yield* probe.advance(10)
+        assert.isDefined(other.failure)
+        yield* probe.advance(30_000)
+        assert.deepInclude(wire.failure, { _tag: "Deadline", timeout: "greeting" })
+      })))
 
   it.effect("put in force again, shorter or longer, there is one timer at most", () =>
     greeted((bench) =>
@@ -400,7 +438,7 @@ describe("replies", () => {
     greeted(({ duplex, wire }) =>
       Effect.gen(function*() {
         wire.beginBody()
-        yield* wire.endBody(octets(".\r\n"), 2)
+        wire.endBody(octets(".\r\n"), 2)
         duplex.say("250 one\r\n550 two\r\n")
         assert.strictEqual((yield* wire.receive(inFinal)).text, "one")
         assert.strictEqual((yield* wire.receive(inFinal)).text, "two")
@@ -412,7 +450,7 @@ describe("replies", () => {
     greeted(({ duplex, wire }) =>
       Effect.gen(function*() {
         wire.beginBody()
-        yield* wire.endBody(octets(".\r\n"), 2)
+        wire.endBody(octets(".\r\n"), 2)
         const first = yield* fork(wire.receive(inFinal))
         duplex.say("250 one\r\nnonsense\r\n250 two\r\n")
         assert.strictEqual((yield* Fiber.join(first)).text, "one")
@@ -475,7 +513,7 @@ describe("writes", () => {
         yield* wire.body(octets("a", "b"), inBody)
         yield* wire.body(octets("", ""), inBody)
         yield* wire.body(octets("c"), inBody)
-        yield* wire.endBody(octets("\r\n", ".\r\n"), 1)
+        wire.endBody(octets("\r\n", ".\r\n"), 1)
         assert.deepStrictEqual(duplex.writes, [["DATA\r\n"], ["a", "b"], ["c"], ["\r\n", ".\r\n"]])
       })
     ))
@@ -728,7 +766,8 @@ describe("the transcript", () => {
       yield* Fiber.join(answered)
       wire.beginBody()
       yield* wire.body(octets("Subject: \u00e9\r\n", ""), inBody)
-      yield* wire.endBody(octets(".\r\n"), 1)
+      wire.endBody(octets(".\r\n"), 1)
+      yield* wire.transcript.body(octets(".\r\n"))
       duplex.say("250 ok\u001b[2J\r\n")
       yield* wire.receive(inFinal)
     })

@@ -42,6 +42,12 @@ describe("the rules pass", () => {
     assert.deepStrictEqual(broken({ "Sasl.ts": text }), [])
   })
 
+  it("the optional peer, loaded when it is needed", () => {
+    const text =
+      "export type T = typeof import(\"nodemailer/lib/a\")\nexport const a = () => import(\"nodemailer/lib/a\")"
+    assert.deepStrictEqual(broken({ "internal/compose/peer.ts": text }), [])
+  })
+
   it("forbidden words in strings, comments and regular expressions", () => {
     const text = "// Date.now() async console.log\nexport const a = [\"Math.random()\", `await x`, /console\\.log(x)/]"
     assert.deepStrictEqual(broken({ "SmtpReply.ts": text }), [])
@@ -119,6 +125,12 @@ describe("the rules bite", () => {
       "node/A.ts": "import type { NodeRuntime } from \"@effect/platform-node\""
     }],
     ["our own barrel", "barrel", { "node/A.ts": "import \"../testing/index.ts\"", "testing/index.ts": "" }],
+    ["the optional peer, loaded at once", "dependency", {
+      "internal/compose/peer.ts": "import * as a from \"nodemailer/lib/a\"\nexport { a }"
+    }],
+    ["the optional peer in another file", "dependency", {
+      "Message.ts": "export const a = () => import(\"nodemailer/lib/a\")"
+    }],
     ["another dependency", "dependency", { "SmtpWire.ts": "import \"nodemailer\"" }],
     ["a node module without its scheme", "dependency", { "node/A.ts": "import \"net\"" }],
     ["a file of 451 lines", "length", { "SmtpReply.ts": lines(451) }],

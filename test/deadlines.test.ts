@@ -14,6 +14,7 @@ import * as SmtpConnection from "../src/SmtpConnection.ts"
 import { SmtpConnector } from "../src/SmtpConnector.ts"
 import { isRetryable, type SmtpError } from "../src/SmtpError.ts"
 import { SmtpServer } from "../src/testing/index.ts"
+import { chunkedInTurn, type Mode, modes } from "./support/modes.ts"
 
 const { answer, at, byteAtATime, delay, silence, stall } = SmtpServer
 
@@ -68,6 +69,8 @@ interface Case {
   readonly script: SmtpServer.Script
   readonly options?: SmtpConnection.Options
   readonly act: (connection: SmtpConnection.SmtpConnection) => Effect.Effect<unknown, SmtpError>
+  /** The message has been handed over when it strikes. */
+  readonly inDoubt?: boolean
 }
 
 const silentAt = (step: SmtpServer.Step): SmtpServer.Script => ({ faults: [at(step, silence)] })
@@ -133,15 +136,6 @@ const opening: { readonly [name: string]: Case } = {
 }
 
 const commands: { readonly [name: string]: Case } = {
-  "MAIL FROM": { timeout: "command", command: "MAIL FROM", script: silentAt("mail"), act: (c) => c.send(mail, "x") },
-  "RCPT TO": { timeout: "command", command: "RCPT TO", script: silentAt("rcpt"), act: (c) => c.send(mail, "x") },
-  "RCPT TO whose reply trickles": {
-    timeout: "command",
-    command: "RCPT TO",
-    script: { faults: [at("rcpt", byteAtATime("59 seconds"))] },
-    act: (c) => c.send(mail, "x")
-  },
-  DATA: { timeout: "command", command: "DATA", script: silentAt("data"), act: (c) => c.send(mail, "x") },
   "AUTH in a later login": {
     timeout: "command",
     command: "AUTH PLAIN",
@@ -152,44 +146,59 @@ const commands: { readonly [name: string]: Case } = {
   NOOP: { timeout: "command", command: "NOOP", script: silentAt("noop"), act: (c) => c.noop },
   VRFY: { timeout: "command", command: "VRFY", script: silentAt("vrfy"), act: (c) => c.vrfy("bob") },
   EXPN: { timeout: "command", command: "EXPN", script: silentAt("expn"), act: (c) => c.expn("all") },
-  HELP: { timeout: "command", command: "HELP", script: silentAt("help"), act: (c) => c.help() },
-  "a body that is not taken": {
-    timeout: "data",
-    command: "DATA",
-    script: { faults: [at("body", stall)] },
-    act: (c) => c.send(mail, big)
-  },
-  "a streamed body that is not taken": {
-    timeout: "data",
-    command: "DATA",
-    script: { faults: [at("body", stall)] },
-    act: (c) => c.send(mail, Stream.repeat(Stream.make(big), Schedule.forever))
-  },
-  "a source that never begins": {
-    timeout: "data",
-    command: "DATA",
-    script: {},
-    act: (c) => c.send(mail, Stream.never)
-  },
-  "a source that falls silent": {
-    timeout: "data",
-    command: "DATA",
-    script: {},
-    act: (c) => c.send(mail, silentSource)
-  },
-  "the final reply": { timeout: "final", command: "DATA", script: silentAt("message"), act: (c) => c.send(mail, "x") },
-  "a final reply that trickles": {
+  HELP: { timeout: "command", command: "HELP", script: silentAt("help"), act: (c) => c.help() }
+}
+
+/** The deadlines of what the envelope is told by. */
+const envelopes = ({ isFlight, options, via }: Mode): { readonly [name: string]: Case } => {
+  const of = (command: string, script: SmtpServer.Script): Case => ({
+    timeout: "command",
+    command,
+    script,
+    options,
+    act: (c) => c.send(mail, "x"),
+    inDoubt: isFlight
+  })
+  return {
+    "MAIL FROM": of("MAIL FROM", silentAt("mail")),
+    "RCPT TO": of("RCPT TO", silentAt("rcpt")),
+    "RCPT TO whose reply trickles": of("RCPT TO", { faults: [at("rcpt", byteAtATime("59 seconds"))] }),
+    ...(via === "DATA" ? { DATA: of("DATA", silentAt("data")) } : {})
+  }
+}
+
+const finals = ({ options, via }: Mode): { readonly [name: string]: Case } => {
+  const of = (script: SmtpServer.Script): Case => ({
     timeout: "final",
-    command: "DATA",
-    script: { faults: [at("message", byteAtATime("59 seconds"))] },
-    act: (c) => c.send(mail, "x")
-  },
-  "the final reply over LMTP": {
-    timeout: "final",
-    command: "DATA",
-    script: { protocol: "lmtp", ...silentAt("message") },
-    options: { protocol: "lmtp" },
-    act: (c) => c.send(mail, "x")
+    command: via,
+    script,
+    options: { ...options, protocol: script.protocol },
+    act: (c) => c.send(mail, "x"),
+    inDoubt: true
+  })
+  return {
+    "the final reply": of(silentAt("message")),
+    "a final reply that trickles": of({ faults: [at("message", byteAtATime("59 seconds"))] }),
+    "the final reply over LMTP": of({ protocol: "lmtp", ...silentAt("message") })
+  }
+}
+
+/** More than goes unread on any way. */
+const endless = Stream.repeat(Stream.make(big), Schedule.forever)
+
+const bodies = ({ options, streamVia }: Mode): { readonly [name: string]: Case } => {
+  const of = (message: SmtpConnection.Message, script: SmtpServer.Script = {}): Case => ({
+    timeout: "data",
+    command: streamVia,
+    script,
+    options,
+    act: (c) => c.send(mail, message)
+  })
+  return {
+    "a body that is not taken": of(big, { faults: [at("body", stall)] }),
+    "a streamed body that is not taken": of(endless, { faults: [at("body", stall)] }),
+    "a source that never begins": of(Stream.never),
+    "a source that falls silent": of(silentSource)
   }
 }
 
@@ -229,7 +238,7 @@ const strikes = (name: string, one: Case, from: "make" | "act") => {
         yield* check(one.act(connection))
       })
     )
-  const inDoubt = one.timeout === "final"
+  const inDoubt = one.inDoubt === true
 
   for (
     const [title, timeouts, millis] of [
@@ -270,6 +279,21 @@ describe("the deadlines", () => {
   for (const [name, one] of Object.entries(commands)) strikes(name, one, "act")
 })
 
+describe.each(modes)("the deadlines of a send, $name", (mode) => {
+  const all = { ...envelopes(mode), ...finals(mode), ...bodies(mode) }
+  for (const [name, one] of Object.entries(all)) strikes(name, one, "act")
+})
+
+describe("the deadline of a chunk's reply", () => {
+  strikes("a chunk", {
+    timeout: "command",
+    command: "BDAT",
+    script: silentAt("bdat"),
+    options: chunkedInTurn.options,
+    act: (c) => c.send(mail, endless)
+  }, "act")
+})
+
 describe("the command deadline", () => {
   it.effect("begins anew with each command", () =>
     withServer(
@@ -291,12 +315,12 @@ describe("the command deadline", () => {
     ))
 })
 
-describe("the data deadline", () => {
+describe.each(modes)("the data deadline, $name", ({ options }) => {
   it.effect("is that of each wait on the source, not of the whole", () =>
     withServer(
       {},
       Effect.gen(function*() {
-        const connection = yield* make()
+        const connection = yield* make(options)
         const lines = Stream.make("a\r\n", "b\r\n", "c\r\n", "d\r\n").pipe(
           Stream.tap(() => Effect.sleep("2 minutes"))
         )
@@ -309,19 +333,19 @@ describe("the data deadline", () => {
     withServer(
       { faults: [at("body", delay("2 minutes"))] },
       Effect.gen(function*() {
-        const connection = yield* make()
+        const connection = yield* make(options)
         const result = yield* settlesAt(2 * minute, connection.send(mail, big))
         assert.strictEqual(result.messageSize, big.length)
       })
     ))
 })
 
-describe("the final deadline over LMTP", () => {
+describe.each(modes)("the final deadline over LMTP, $name", ({ options }) => {
   it.effect("is that of each recipient's reply", () =>
     withServer(
       { protocol: "lmtp", faults: [at("message", delay("9 minutes"), { occurrence: "every" })] },
       Effect.gen(function*() {
-        const connection = yield* make({ protocol: "lmtp" })
+        const connection = yield* make({ ...options, protocol: "lmtp" })
         const send = connection.send({ ...mail, to: ["bob@mx.test", "cy@mx.test"] }, "x")
         const result = yield* settlesAt(18 * minute, send)
         assert.deepStrictEqual(result.accepted, ["bob@mx.test", "cy@mx.test"])
@@ -329,12 +353,12 @@ describe("the final deadline over LMTP", () => {
     ))
 })
 
-describe("the final deadline of a recipient", () => {
+describe.each(modes)("the final deadline of a recipient, $name", ({ options }) => {
   it.effect("ends the wait for a second LMTP reply that does not come, long before the idle deadline", () =>
     withServer(
       { protocol: "lmtp", faults: [at("message", silence, { occurrence: 2 })] },
       Effect.gen(function*() {
-        const connection = yield* make({ protocol: "lmtp", timeouts: { final: "1 minute" } })
+        const connection = yield* make({ ...options, protocol: "lmtp", timeouts: { final: "1 minute" } })
         const send = connection.send({ ...mail, to: ["bob@mx.test", "cy@mx.test"] }, "x")
         const { accepted, rejectedErrors } = yield* settlesAt(minute, send)
         assert.deepStrictEqual(accepted, ["bob@mx.test"])
@@ -475,46 +499,49 @@ describe("the total deadline", () => {
       { faults: [at("greeting", delay("2 seconds")), at("ehlo", delay("2 seconds")), at("ehlo2", delay("2 seconds"))] },
       Effect.map(expires(5 * seconds, make({ timeouts })), (error) => assert.strictEqual(facts(error)[0], "total"))
     ))
+})
 
+describe.each(modes)("the total deadline of send, $name", ({ isFlight, options, streamVia, via }) => {
+  const given: SmtpConnection.Options = { ...options, timeouts: { total: "5 seconds" } }
   const commands = { mail: "MAIL FROM", rcpt: "RCPT TO", data: "DATA" }
-  for (const step of ["mail", "rcpt", "data"] as const) {
-    it.effect(`of send strikes at ${step}: not in doubt`, () =>
+  for (const step of via === "DATA" ? ["mail", "rcpt", "data"] as const : ["mail", "rcpt"] as const) {
+    it.effect(`strikes at ${step}: ${isFlight ? "with half a second of grace, " : "not "}in doubt`, () =>
       withServer(
         silentAt(step),
         Effect.gen(function*() {
-          const connection = yield* make({ timeouts })
-          const error = yield* expires(5 * seconds, connection.send(mail, "x"))
-          assert.deepStrictEqual(facts(error), ["total", commands[step], true, false])
+          const connection = yield* make(given)
+          const error = yield* expires(isFlight ? 5500 : 5 * seconds, connection.send(mail, "x"))
+          assert.deepStrictEqual(facts(error), ["total", commands[step], true, isFlight])
           yield* nothingIsOpen
         })
       ))
   }
 
-  it.effect("of send strikes while the source is silent", () =>
+  it.effect("strikes while the source is silent", () =>
     withServer(
       {},
       Effect.gen(function*() {
-        const connection = yield* make({ timeouts })
+        const connection = yield* make(given)
         const error = yield* expires(5 * seconds, connection.send(mail, silentSource))
-        assert.deepStrictEqual(facts(error), ["total", "DATA", true, false])
+        assert.deepStrictEqual(facts(error), ["total", streamVia, true, false])
       })
     ))
 
-  it.effect("of send strikes after the dot with half a second of grace: in doubt", () =>
+  it.effect("strikes after the end with half a second of grace: in doubt", () =>
     withServer(
       silentAt("message"),
       Effect.gen(function*() {
-        const connection = yield* make({ timeouts })
+        const connection = yield* make(given)
         const error = yield* expires(5500, connection.send(mail, "x"))
-        assert.deepStrictEqual(facts(error), ["total", "DATA", true, true])
+        assert.deepStrictEqual(facts(error), ["total", via, true, true])
       })
     ))
 
-  it.effect("of send begins with each send", () =>
+  it.effect("begins with each send", () =>
     withServer(
       { faults: [at("mail", delay("4 seconds"), { occurrence: "every" })] },
       Effect.gen(function*() {
-        const connection = yield* make({ timeouts })
+        const connection = yield* make(given)
         for (const _ of [1, 2, 3]) yield* settlesAt(4 * seconds, connection.send(mail, "x"))
       })
     ))

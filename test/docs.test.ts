@@ -1,15 +1,25 @@
 import { afterAll, assert, describe, it } from "@effect/vitest"
 import { execFile } from "node:child_process"
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { type Example, fromMarkdown, fromSource, toModule, undocumented } from "./tooling/docs.ts"
+import { mkdirSync, rmSync, writeFileSync } from "node:fs"
+import { checkBlocks, isShown, programOf, readKnown } from "./tooling/blocks.ts"
+import {
+  type Example,
+  fromMarkdown,
+  fromPage,
+  fromSource,
+  readPages,
+  toModule,
+  undocumented,
+  withoutRepeats
+} from "./tooling/docs.ts"
 import { isPrivate, readSources, render, root } from "./tooling/source.ts"
 
 const sources = readSources("src")
-const pages = readdirSync(root).filter((name) => name.endsWith(".md")).toSorted()
-const examples: ReadonlyArray<Example> = [
+const pages = readPages()
+const examples = withoutRepeats([
   ...[...sources].flatMap(([path, text]) => fromSource(`src/${path}`, text)),
-  ...pages.flatMap((page) => fromMarkdown(page, readFileSync(root + page, "utf8")))
-]
+  ...[...pages].flatMap(([page, text]) => fromMarkdown(page, text))
+])
 
 // Below the root and outside node_modules, so that vite transforms the modules and resolves "effect-smtp" to src.
 const cache = `${root}.docs-cache/`
@@ -69,6 +79,32 @@ describe("the examples", () => {
   }
 })
 
+/** What a program of this repository prints. */
+const run = (file: string): Promise<string> =>
+  new Promise((resolve, reject) => {
+    execFile(process.execPath, [root + file], { env: { PATH: process.env["PATH"] } }, (error, stdout, stderr) => {
+      if (error === null) resolve(stdout)
+      else reject(new Error(`${file}: ${error.message}\n${stdout}${stderr}`))
+    })
+  })
+
+describe("the other blocks", () => {
+  const blocks = [...pages].flatMap(([page, text]) => fromPage(page, text))
+
+  it("name commands that exist, hold data that parses, and say what they are", () => {
+    assert.deepStrictEqual(render(checkBlocks(blocks, readKnown())), [])
+  })
+
+  for (const block of blocks) {
+    const program = programOf(block)
+    if (program === undefined) continue
+    it(`${block.file}:${block.line} is what ${program} prints`, { timeout: 60_000 }, async () => {
+      const output = await run(program)
+      assert.isTrue(isShown(block.lines, output), output)
+    })
+  }
+})
+
 describe("the exports", () => {
   it("each have a sentence, a category and a version", () => {
     const files = [...sources.keys()].filter((path) => !isPrivate(path) && path !== "index.ts")
@@ -96,6 +132,25 @@ describe("reading the documentation", () => {
       { file: "README.md", line: 5, isRun: false, code: "a" },
       { file: "README.md", line: 9, isRun: true, code: "b" }
     ])
+  })
+
+  it("leaves signatures alone in the API reference, and nowhere else", () => {
+    const text = "```ts signature\nconst a: 1\n```"
+    assert.deepStrictEqual(fromMarkdown("docs/api/A.md", text), [])
+    assert.throws(() => fromMarkdown("README.md", text), "README.md:1: mark the example `ts`")
+  })
+
+  it("finds the pages of the repository, also in folders", () => {
+    assert.includeMembers([...pages.keys()], ["README.md", "AGENTS.md", "docs/README.md", "docs/guides/send.md"])
+    assert.isFalse([...pages.keys()].some((page) => page.includes("node_modules")))
+  })
+
+  it("runs an example once that says the same in two places", () => {
+    const example = (code: string, isRun = true): Example => ({ file: "A.md", line: 1, isRun, code })
+    const first = example("const a = f(1,\n  2)")
+    assert.deepStrictEqual(withoutRepeats([first, example("const a = f(1, 2)")]), [first])
+    const others = [example("const a = f(1, 3)"), example("const a = f(1, 2)", false)]
+    assert.deepStrictEqual(withoutRepeats([first, ...others]), [first, ...others])
   })
 
   it("refuses a mark that would leave an example unchecked, and a block that is not closed", () => {
@@ -141,5 +196,70 @@ describe("reading the documentation", () => {
     assert.deepStrictEqual(undocumented(files, "testing/A.ts").map((violation) => violation.message), [
       "c lacks a sentence, @category, @since"
     ])
+  })
+})
+
+describe("reading the other blocks", () => {
+  const known = {
+    scripts: ["test", "demo"],
+    bins: ["effect-smtp", "tsc"],
+    packages: ["effect-smtp", "@effect/platform-node"],
+    isFile: (path: string) => path === "scratchpad/a.ts" || path === ".ci/run"
+  }
+  const saidOf = (info: string, ...lines: ReadonlyArray<string>): ReadonlyArray<string> =>
+    checkBlocks([{ file: "A.md", line: 1, info, lines }], known).map(({ message }) => message)
+
+  const good: ReadonlyArray<readonly [info: string, ...lines: ReadonlyArray<string>]> = [
+    ["sh", "npm ci && npm test", "npm run demo -- --quiet # a comment; ls"],
+    [
+      "sh",
+      "npm install effect-smtp@0.1.0 @effect/platform-node",
+      "npm exec -- tsc -p .",
+      "npx --yes effect-smtp --help"
+    ],
+    [
+      "sh",
+      "A=1 node scratchpad/a.ts < in > out 2>&1",
+      ".ci/run",
+      "echo 'rm -rf; ls' | effect-smtp send \\",
+      "  --json"
+    ],
+    ["console", "$ npm test", "rm is no command here"],
+    ["json", "{ \"a\": 1 }"],
+    ["text", "anything"],
+    ["text scratchpad/a.ts", "said"],
+    ["ts", "nobody("]
+  ]
+  it.each(good)("is content with %s %s", (info, ...lines) => assert.deepStrictEqual(saidOf(info, ...lines), []))
+
+  const bad: ReadonlyArray<readonly [words: string, info: string, ...lines: ReadonlyArray<string>]> = [
+    ["no script \"start\"", "sh", "npm run start"],
+    ["no script \"test:all\"", "sh", "npm ci && npm run  test:all"],
+    ["\"left-pad@1\" is no dependency", "sh", "npm i effect-smtp left-pad@1"],
+    ["npm publish is not known", "sh", "npm publish"],
+    ["\"curl\" is not known", "sh", "npx effect-smtp | curl -d @- example.test"],
+    ["no file scratchpad/b.ts", "sh", "npm exec -- node --test scratchpad/b.ts"],
+    ["no file bin/run", "sh", "bin/run"],
+    ["\"rm\" is not known", "console", "$ rm x"],
+    ["shows a command", "console", "npm test"],
+    ["JSON", "json", "{"],
+    ["no file nowhere.ts", "text nowhere.ts", "x"],
+    ["say what the block is", "", "x"],
+    ["say what the block is", "python", "x"]
+  ]
+  it.each(bad)("says %s of %s %s", (words, info, ...lines) => {
+    const said = saidOf(info, ...lines)
+    assert.strictEqual(said.length, 1)
+    assert.include(said[0], words)
+  })
+
+  it("finds lines in an output, with a hole where … stands", () => {
+    const output = "start\n  S: 220 ready\nport 1234, open\nend\n"
+    assert.isTrue(isShown(["  S: 220 ready", "port …, open"], output))
+    assert.isTrue(isShown(["…"], output))
+    assert.isFalse(isShown(["  S: 220 ready", "end"], output))
+    assert.isFalse(isShown(["S: 220 ready"], output))
+    assert.isFalse(isShown(["end", "", "…"], output))
+    assert.isFalse(isShown(["port .*"], output))
   })
 })

@@ -1,6 +1,7 @@
 /**
- * The fault table: every stage of a dialogue against every way in which a server can go wrong. What each cell has to
- * end in is worked out here from the precedence that the design gives, not from the library.
+ * The fault table: every stage of a dialogue against every way in which a server can go wrong, for a transaction in
+ * every mode. What each cell has to end in is worked out here from the precedence that the design gives, not from the
+ * library.
  */
 import { afterAll, assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -11,12 +12,14 @@ import * as Sasl from "../src/Sasl.ts"
 import * as SmtpConnection from "../src/SmtpConnection.ts"
 import * as SmtpError from "../src/SmtpError.ts"
 import * as SmtpServer from "../src/testing/SmtpServer.ts"
+import { flights, type Mode, modes } from "./support/modes.ts"
 import { type Probe, probed } from "./support/probe.ts"
 
 type Call = "make" | "login" | "send" | "reset" | "noop" | "quit"
 
 interface Stage {
   readonly name: string
+  readonly mode: Mode
   readonly step: SmtpServer.Step
   readonly call: Call
   readonly command: string
@@ -29,6 +32,8 @@ interface Stage {
   readonly survives: boolean
   /** Of the wrong class. */
   readonly wrong: number
+  /** The message is a stream that waits in its middle, after what makes a chunk. */
+  readonly isStream: boolean
 }
 
 const stage = (
@@ -40,6 +45,7 @@ const stage = (
   more: Partial<Stage> = {}
 ): Stage => ({
   name,
+  mode: flights,
   step,
   call,
   command,
@@ -48,6 +54,7 @@ const stage = (
   isFirst: false,
   survives: false,
   wrong: 354,
+  isStream: false,
   ...more
 })
 
@@ -59,16 +66,38 @@ const stages: ReadonlyArray<Stage> = [
   stage("EHLO again", "ehlo2", "make", "EHLO", "ECONNECTION"),
   stage("AUTH", "auth", "login", "AUTH PLAIN", "EAUTH", { isFirst: true, survives: true }),
   stage("AUTH continuation", "authContinue", "login", "AUTH LOGIN", "EAUTH", { survives: true }),
-  stage("MAIL", "mail", "send", "MAIL FROM", "EENVELOPE", { isFirst: true, survives: true }),
-  stage("RCPT", "rcpt", "send", "RCPT TO", "EENVELOPE", { survives: true }),
-  stage("DATA", "data", "send", "DATA", "EENVELOPE", { survives: true, wrong: 250 }),
-  stage("mid-body", "body", "send", "DATA", "EMESSAGE", { deadline: "final" }),
-  stage("after dot", "message", "send", "DATA", "EMESSAGE", { deadline: "final", survives: true }),
   stage("RSET", "rset", "reset", "RSET", "EPROTOCOL", { isFirst: true }),
   stage("NOOP", "noop", "noop", "NOOP", "EPROTOCOL", { isFirst: true }),
-  stage("QUIT", "quit", "quit", "QUIT", "EPROTOCOL"),
-  stage("idle", "idle", "send", "MAIL FROM", "EPROTOCOL", { isFirst: true })
+  stage("QUIT", "quit", "quit", "QUIT", "EPROTOCOL")
 ]
+
+const byData = (mode: Mode) => stage("DATA", "data", "send", "DATA", "EENVELOPE", { mode, survives: true, wrong: 250 })
+
+const byChunks = (mode: Mode) =>
+  stage("chunk", "bdat", "send", "BDAT", "EMESSAGE", { mode, survives: true, isStream: true })
+
+/** A transaction. A chunk is refused like a command; a body that goes by DATA can only be broken off. */
+const sending = (mode: Mode): ReadonlyArray<Stage> => {
+  const { streamVia, via } = mode
+  const inChunks = { deadline: "command", survives: true } as const
+  return [
+    stage("MAIL", "mail", "send", "MAIL FROM", "EENVELOPE", { mode, isFirst: true, survives: true }),
+    stage("RCPT", "rcpt", "send", "RCPT TO", "EENVELOPE", { mode, survives: true }),
+    ...(via === "DATA" ? [byData(mode)] : []),
+    ...(streamVia === "BDAT" ? [byChunks(mode)] : []),
+    stage("mid-body", "body", "send", streamVia, "EMESSAGE", {
+      mode,
+      isStream: true,
+      ...(streamVia === "BDAT" ? inChunks : { deadline: "final" })
+    }),
+    stage("the end", via === "DATA" ? "message" : "bdat", "send", via, "EMESSAGE", {
+      mode,
+      deadline: "final",
+      survives: true
+    }),
+    stage("idle", "idle", "send", "MAIL FROM", "EPROTOCOL", { mode, isFirst: true })
+  ]
+}
 
 const kinds = ["421", "4xx", "5xx", "wrong", "FIN", "RST", "silence", "garbage", "slow", "early"] as const
 type Kind = (typeof kinds)[number]
@@ -134,36 +163,63 @@ const isTemporary = ({ name }: Stage, kind: Kind, tag: SmtpError.Tag): boolean =
   return kind !== "5xx" && ["ECONNECTION", "ESOCKET", "ETIMEDOUT"].includes(tag)
 }
 
+/** The whole message goes with its envelope. */
+const isFlight = ({ call, isStream, mode }: Stage): boolean => call === "send" && mode.isFlight && !isStream
+
+/** What comes before its command is in order when that is on its way; to a chunk a reply may come in its middle. */
+const isInTime = ({ call, mode, name, ...at }: Stage): boolean => {
+  if (call !== "send") return false
+  if (name === "mid-body") return mode.streamVia === "BDAT"
+  if (name === "the end") return isFlight({ call, mode, name, ...at })
+  return mode.isGrouped && (name === "RCPT" || name === "DATA")
+}
+
+const isRefusal = (kind: Kind): boolean => kind === "4xx" || kind === "5xx"
+
+/** Whether the end of the message may have been handed to the transport by then; a refusal of the envelope undoes it. */
+const isHandedOver = (at: Stage, kind: Kind): boolean => {
+  if (at.name === "the end") return kind !== "early"
+  if (isFlight(at)) return !isRefusal(kind) && kind !== "421"
+  // The silent server takes the rest of the body; chunks follow each other without waiting in groups alone.
+  return at.isStream && kind === "silence" && (at.mode.streamVia === "DATA" || at.mode.isGrouped)
+}
+
 const expected = (at: Stage, kind: Kind): Expected => {
   if (at.call === "quit") return { tag: "ok", after: "closed" }
   // Before a handshake there is no reply that could be slow; in a body none is due.
   if (kind === "slow" && at.name !== "idle") return { tag: "ok", after: "usable" }
+  if (kind === "early" && isInTime(at)) return { tag: "ok", after: "usable" }
   const tag = tagOf(at, kind)
   const isSilent = kind === "silence"
-  const isRefusal = kind === "4xx" || kind === "5xx"
-  // The silent server takes the rest of the body; an early reply to the dot comes before there was one.
-  const handedOver = at.name === "after dot" ? kind !== "early" : at.name === "mid-body" && isSilent
   const isUntouched = at.isFirst && (kind === "early" || (at.name === "idle" && !isSilent))
+  const handedOver = !isUntouched && isHandedOver(at, kind)
   return {
     tag,
     // A connection that is lost already is not asked for a mechanism.
     command: isUntouched && at.call === "login" ? "AUTH" : at.command,
     timeout: isSilent ? at.deadline : undefined,
     isTemporary: isTemporary(at, kind, tag),
-    inDoubt: handedOver && !isRefusal && kind !== "421",
+    inDoubt: handedOver && !isRefusal(kind) && kind !== "421",
     handedOver,
     attempted: !isUntouched,
-    after: isRefusal && at.survives ? "usable" : "closed"
+    after: isRefusal(kind) && at.survives ? "usable" : "closed"
   }
 }
 
+/** Whether what was said of a chunk is heard after the pause: where others may follow it, it is read with the next. */
+const isHeardLater = (at: Stage, kind: Kind): boolean =>
+  at.mode.isGrouped && at.command === "BDAT" && (isRefusal(kind) || kind === "wrong")
+
 /** How long the call takes: the deadline where the server is silent, and nothing else but what was asked for. */
 const expectedMillis = (at: Stage, kind: Kind, slowOctets: number): number => {
-  if (at.name === "mid-body" && kind === "slow") return pause
+  if (at.isStream && (expected(at, kind).tag === "ok" || isHeardLater(at, kind))) {
+    const isWaitedFor = kind === "slow" && at.name === "chunk" && !at.mode.isGrouped
+    return isWaitedFor ? pause + slowOctets - 1 : pause
+  }
   if (kind === "slow") return at.name === "idle" || at.name === "handshake" ? 0 : slowOctets - 1
   if (kind !== "silence") return 0
   if (at.call === "quit") return 2000
-  return millis[at.deadline]! + (at.name === "mid-body" ? pause : 0)
+  return millis[at.deadline]! + (at.deadline === "final" && at.isStream ? pause : 0)
 }
 
 const envelope = { from: "ann@me.test", to: "bob@mx.test" }
@@ -178,8 +234,11 @@ const script = (at: Stage, kind: Kind): SmtpServer.Script => ({
 })
 
 const body = (at: Stage) =>
-  at.name === "mid-body"
-    ? Stream.concat(Stream.make("one\r\n"), Stream.fromEffect(Effect.delay(Effect.succeed("two\r\n"), pause)))
+  at.isStream
+    ? Stream.concat(
+      Stream.make(at.mode.streamVia === "BDAT" ? "one\r\n".repeat(14_000) : "one\r\n"),
+      Stream.fromEffect(Effect.delay(Effect.succeed("two\r\n"), pause))
+    )
     : "one\r\ntwo\r\n"
 
 const call = (
@@ -254,12 +313,13 @@ const checkAfter = Effect.fnUntraced(function*(
 })
 
 const rows = new Map<string, Map<Kind, string>>()
+const rowOf = ({ call, mode, name }: Stage): string => call === "send" ? `${name}, ${mode.name}` : name
 
 const cell = (at: Stage, kind: Kind) =>
   probed(script(at, kind), (probe, server) =>
     Effect.gen(function*() {
       const mechanisms = at.name === "AUTH continuation" ? ["LOGIN"] : ["PLAIN"]
-      const made = yield* probe.settle(SmtpConnection.make({ host: "mx.test", mechanisms }))
+      const made = yield* probe.settle(SmtpConnection.make({ host: "mx.test", mechanisms, ...at.mode.options }))
       let settled: { readonly exit: Exit.Exit<unknown, unknown>; readonly elapsed: number } = made
       if (at.call !== "make") {
         const connection = yield* made.exit
@@ -269,7 +329,7 @@ const cell = (at: Stage, kind: Kind) =>
         }
         settled = yield* probe.settle(call(at, connection))
       }
-      rows.get(at.name)!.set(kind, checkOutcome(at, kind, settled.exit))
+      rows.get(rowOf(at))!.set(kind, checkOutcome(at, kind, settled.exit))
       const events = (yield* server.transcript).filter(({ from }) => from === "event").map(({ text }) => text)
       // A reply that comes early is noted when its command comes, and it may never come.
       assert.isTrue(kind === "early" || events.some((text) => text.startsWith("fault")), "the fault never struck")
@@ -290,23 +350,30 @@ const slowOctets = Effect.fnUntraced(function*(at: Stage, server: SmtpServer.Smt
 })
 
 const table = (): string => {
-  const line = (cells: ReadonlyArray<string>) => cells.map((text) => text.padEnd(18)).join("").trimEnd()
+  const line = ([name = "", ...cells]: ReadonlyArray<string>) =>
+    [name.padEnd(34), ...cells.map((text) => text.padEnd(18))].join("").trimEnd()
   const lines = [...rows].map(([name, row]) => line([name, ...kinds.map((kind) => row.get(kind) ?? "-")]))
   return ["", "? in doubt, ~ temporary", line(["", ...kinds]), ...lines, ""].join("\n")
 }
 
-describe("the fault table", () => {
-  afterAll(() => {
-    process.stdout.write(table())
-  })
+/** One test for each cell of the rows. */
+const fill = (stages: ReadonlyArray<Stage>): void => {
   for (const at of stages) {
-    rows.set(at.name, new Map())
+    rows.set(rowOf(at), new Map())
     for (const kind of kinds) {
       // The greeting is the first that is said: it cannot be early.
       if (at.name === "greeting" && kind === "early") continue
       it.effect(`${at.name}: ${kind} settles as the design says, and leaves nothing behind`, () => cell(at, kind))
     }
   }
+}
+
+describe("the fault table", () => {
+  afterAll(() => {
+    process.stdout.write(table())
+  })
+  fill(stages)
+  describe.each(modes)("$name", (mode) => fill(sending(mode)))
 })
 
 describe("VRFY, EXPN and HELP", () => {

@@ -11,10 +11,19 @@ import { type Cut, cuts, make } from "./fixtures/replay.ts"
 import { isScenario, run } from "./fixtures/scenarios.ts"
 import { accounts } from "./integration/servers/model.ts"
 
-const folder = new URL("fixtures/dialogues/", import.meta.url)
-const texts = readdirSync(folder).toSorted()
-  .map((name) => [name, readFileSync(fileURLToPath(new URL(name, folder)), "utf8")] as const)
-const fixtures = texts.map(([, text]) => JSON.parse(text) as Fixture)
+const textsOf = (folder: string) =>
+  readdirSync(new URL(folder, import.meta.url)).toSorted()
+    .map((name) => [name, readFileSync(fileURLToPath(new URL(folder + name, import.meta.url)), "utf8")] as const)
+const parseAll = (texts: ReadonlyArray<readonly [string, string]>) =>
+  texts.map(([, text]) => JSON.parse(text) as Fixture)
+
+/** One command at a time. */
+const texts = textsOf("fixtures/dialogues/")
+const fixtures = parseAll(texts)
+
+/** With the default options, where that is another dialogue, and by BDAT alone. */
+const groupedTexts = textsOf("fixtures/flights/")
+const grouped = parseAll(groupedTexts)
 const allCuts = Object.keys(cuts) as Array<Cut>
 
 /** "logins by PLAIN" and "send in clear" are scenarios with another setup. */
@@ -23,8 +32,8 @@ const scenarioOf = (name: string) => {
   return isScenario(scenario) ? scenario : assert.fail(`no scenario is called ${scenario}`)
 }
 
-const goldenOf = (server: string, port: string, name: string): Dialogue => {
-  const fixture = fixtures.find((one) => one.server.name === server && one.server.port === port)
+const goldenOf = (server: string, port: string, name: string, among = fixtures): Dialogue => {
+  const fixture = among.find((one) => one.server.name === server && one.server.port === port)
   return fixture?.dialogues[name] ?? assert.fail(`no golden ${server} ${port} ${name}`)
 }
 
@@ -37,7 +46,7 @@ const replay = Effect.fnUntraced(function*(name: string, dialogue: Dialogue, cut
   return { difference: yield* difference, outcome }
 })
 
-describe.each(fixtures)("$server.name $server.version, port $server.port", ({ dialogues }) => {
+const replays = ({ dialogues }: Fixture): void => {
   describe.each(Object.entries(dialogues))("%s", (name, dialogue) => {
     it.effect.each(allCuts)(
       "the client says the same and comes to the same outcome when answers come %s",
@@ -50,6 +59,14 @@ describe.each(fixtures)("$server.name $server.version, port $server.port", ({ di
         })
     )
   })
+}
+
+describe("one command at a time", () => {
+  describe.each(fixtures)("$server.name $server.version, port $server.port", replays)
+})
+
+describe("in groups", () => {
+  describe.each(grouped)("$server.name $server.version, port $server.port", replays)
 })
 
 /** The flags of capabilities, in the order of their declaration. */
@@ -247,7 +264,7 @@ describe("the goldens", () => {
   })
 
   it("hold no password, neither in the clear nor encoded", () => {
-    for (const [file, text] of texts) {
+    for (const [file, text] of [...texts, ...groupedTexts]) {
       const lines = Object.values((JSON.parse(text) as Fixture).dialogues).flatMap((dialogue) => dialogue.lines)
       const decoded = lines.flatMap((line) => line.trim().split(" ")).map((word) => Buffer.from(word, "base64"))
       for (const { password } of accounts) {
@@ -267,6 +284,19 @@ describe("the goldens", () => {
       const { difference } = yield* replay("logins by PLAIN", other, "whole")
       assert.include(difference, "expected \"MAIL FROM:<other@client.test>")
       assert.include(difference, "the client said \"MAIL FROM:<sender@client.test>")
+    }))
+
+  it.effect("tell of a client that counts another octet, and of one that does not wait", () =>
+    Effect.gen(function*() {
+      const flight = goldenOf("Postfix", "smtp", "send", grouped)
+      const at = flight.lines.findIndex((line) => line.startsWith("C: BDAT 47 LAST"))
+      const counted = { ...flight, lines: flight.lines.with(at, "C: BDAT 46 LAST\r\n") }
+      assert.include((yield* replay("send", counted, "whole")).difference, "expected \"MAIL FROM:<sender@client.test>")
+      const mail = flight.lines.findIndex((line) => line.startsWith("C: MAIL"))
+      const reply = flight.lines.findIndex((line) => line.startsWith("S: 250 2.1.0"))
+      const without = flight.lines.toSpliced(reply, 1)
+      const waiting = { ...flight, lines: without.toSpliced(mail + 1, 0, flight.lines[reply]!) }
+      assert.include((yield* replay("send", waiting, "byte by byte")).difference, "did not wait for an answer: \"RCPT")
     }))
 
   it.effect("tell of a client that says more, and of one that stops too soon", () =>

@@ -6,14 +6,17 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
+import { endedSend, noting, withEpilogue, withTotal } from "../src/internal/deadline.ts"
 import * as SmtpClient from "../src/SmtpClient.ts"
 import * as SmtpConnection from "../src/SmtpConnection.ts"
 import * as SmtpError from "../src/SmtpError.ts"
+import * as SmtpReply from "../src/SmtpReply.ts"
 import * as SmtpServer from "../src/testing/SmtpServer.ts"
-import { type Probe, probed, type Settled } from "./support/probe.ts"
+import { byData, chunked, flights, inTurn, type Mode, modes } from "./support/modes.ts"
+import { type Probe, probed, type Settled, watched } from "./support/probe.ts"
 
 type Protocol = "smtp" | "lmtp"
 
@@ -40,17 +43,38 @@ const forms: { readonly [name: string]: SmtpConnection.Message } = {
   "a stream of one chunk": cut(utf8.encode(text), 1000)
 }
 
-const options = (protocol: Protocol): SmtpConnection.Options => ({ host: "mx.test", protocol, tls: "off" })
+/** Those that go another way than in the modes before; what a form cannot tell from another is tried in one mode. */
+const formsIn = (mode: Mode): ReadonlyArray<readonly [string, SmtpConnection.Message]> => {
+  if (mode === inTurn) return Object.entries(forms)
+  return Object.entries(forms).filter(([name]) =>
+    (name === "a string" && mode !== chunked) || (name === "a stream of seven octets" && mode !== flights)
+  )
+}
+
+const options = (protocol: Protocol, mode = flights): SmtpConnection.Options => ({
+  host: "mx.test",
+  protocol,
+  tls: "off",
+  ...mode.options
+})
 
 /** Opens a connection, sends, and closes. */
-const sending = (protocol: Protocol, message: SmtpConnection.Message) =>
+const sending = (mode: Mode, protocol: Protocol, message: SmtpConnection.Message) =>
   Effect.scoped(Effect.gen(function*() {
-    const connection = yield* SmtpConnection.make(options(protocol))
+    const connection = yield* SmtpConnection.make(options(protocol, mode))
     return yield* connection.send(envelope(protocol), message)
   }))
 
 const handed = (probe: Probe): string => probe.dialled.map(({ writes }) => writes.join("")).join("")
 const terminator = "\r\n.\r\n"
+
+/** Whether the last octet of a message was handed over: of the lone dot, or of the last chunk. */
+const isWhole = (dialogue: string): boolean => {
+  const last = /BDAT (\d+) LAST\r\n/.exec(dialogue)
+  return last === null
+    ? dialogue.includes(terminator)
+    : dialogue.length >= last.index + last[0].length + Number(last[1])
+}
 
 /** Final replies that the server said. */
 const finals = Effect.fnUntraced(function*(server: SmtpServer.SmtpServer["Service"]) {
@@ -85,7 +109,7 @@ const judge = Effect.fnUntraced(function*(
   server: SmtpServer.SmtpServer["Service"]
 ) {
   const to = recipients[protocol]
-  const isHanded = handed(probe).includes(terminator)
+  const isHanded = isWhole(handed(probe))
   const replies = yield* finals(server)
   const isKnown = (index: number) => replies > (protocol === "lmtp" ? index : 0)
   const truth = to.map((_, i) => !isHanded ? "not accepted" : isKnown(i) ? "accepted" : "in doubt")
@@ -100,10 +124,10 @@ const judge = Effect.fnUntraced(function*(
   assert.strictEqual(SmtpError.isRetryable(error), !isHanded)
 })
 
-const attempt = (protocol: Protocol, message: SmtpConnection.Message, script: SmtpServer.Script) =>
+const attempt = (mode: Mode, protocol: Protocol, message: SmtpConnection.Message, script: SmtpServer.Script) =>
   probed({ protocol, ...script }, (probe, server) =>
     Effect.gen(function*() {
-      const { exit } = yield* probe.settle(sending(protocol, message))
+      const { exit } = yield* probe.settle(sending(mode, protocol, message))
       yield* judge(protocol, exit, probe, server)
       return { exit, dialogue: handed(probe) }
     }))
@@ -111,33 +135,33 @@ const attempt = (protocol: Protocol, message: SmtpConnection.Message, script: Sm
 const cuts = { FIN: SmtpServer.dropAfter, RST: SmtpServer.resetAfter }
 const ends = { FIN: SmtpServer.drop, RST: SmtpServer.reset }
 
-const replied = (protocol: Protocol): ReadonlyArray<readonly [SmtpServer.Step, number]> => [
+const replied = (mode: Mode, protocol: Protocol): ReadonlyArray<readonly [SmtpServer.Step, number]> => [
   ["greeting", 1],
   ["ehlo", 1],
   ["mail", 1],
   ...recipients[protocol].map((_, i) => ["rcpt", i + 1] as const),
-  ["data", 1],
+  [mode.via === "DATA" ? "data" : "bdat", 1],
   ["body", 1],
   ...recipients[protocol].map((_, i) => ["message", i + 1] as const),
   ["quit", 1]
 ]
 
-describe("a connection that is cut", () => {
+describe.each(modes)("a connection that is cut, $name", (mode) => {
   for (const protocol of ["smtp", "lmtp"] as const) {
-    for (const [form, message] of Object.entries(forms)) {
+    for (const [form, message] of formsIn(mode)) {
       // With one octet on its way at most, the client sees each cut where it happens; else all is handed over before.
       for (const highWaterMark of [1, 65_536]) {
         const how = `${protocol}, ${form}, ${highWaterMark} octets ahead`
         it.effect(`after any octet of the client is in doubt if and only if it has to be: ${how}`, () =>
           Effect.gen(function*() {
-            const whole = yield* attempt(protocol, message, { highWaterMark })
+            const whole = yield* attempt(mode, protocol, message, { highWaterMark })
             assert.strictEqual(whole.exit._tag, "Success")
             assert.isTrue(whole.dialogue.endsWith("QUIT\r\n"))
             let doubts = 0
             for (let k = 0; k <= whole.dialogue.length; k++) {
               for (const after of Object.values(cuts)) {
                 const faults = [SmtpServer.at("greeting", after(k + 1))]
-                const { dialogue, exit } = yield* attempt(protocol, message, { highWaterMark, faults })
+                const { dialogue, exit } = yield* attempt(mode, protocol, message, { highWaterMark, faults })
                 assert.isTrue(whole.dialogue.startsWith(dialogue), "not one octet other than without the cut")
                 if (exit._tag === "Failure" && SmtpError.fromCause(exit.cause)?.inDoubt === true) doubts++
               }
@@ -148,39 +172,42 @@ describe("a connection that is cut", () => {
     }
     it.effect(`before any reply is in doubt if and only if it has to be: ${protocol}`, () =>
       Effect.gen(function*() {
-        for (const [step, occurrence] of replied(protocol)) {
+        for (const [step, occurrence] of replied(mode, protocol)) {
           for (const end of Object.values(ends)) {
-            for (const message of Object.values(forms)) {
-              yield* attempt(protocol, message, { faults: [SmtpServer.at(step, end, { occurrence })] })
+            for (const [, message] of formsIn(mode)) {
+              yield* attempt(mode, protocol, message, { faults: [SmtpServer.at(step, end, { occurrence })] })
             }
           }
         }
       }))
   }
 
-  it.effect("in the middle of a large body, with backpressure, is in doubt only once the terminator was handed over", () =>
+  it.effect("in the middle of a large body, with backpressure, is in doubt only once its end was handed over", () =>
     Effect.gen(function*() {
       const octets = utf8.encode("0123456789abcde\r\n".repeat(12_000))
       for (const message of [octets, cut(octets, 10_000)]) {
         for (const back of [204_000, 131_072, 65_537, 65_536, 10_000, 6, 5, 4, 3, 2, 1, 0]) {
           for (const after of Object.values(cuts)) {
-            const faults = [SmtpServer.at("body", after(octets.length + 3 - back))]
-            yield* attempt("smtp", message, { faults, highWaterMark: 4096, digest: true })
+            const end = mode.streamVia === "DATA" ? octets.length + 3 : octets.length
+            const faults = [SmtpServer.at("body", after(end - back))]
+            yield* attempt(mode, "smtp", message, { faults, highWaterMark: 4096, digest: true })
           }
         }
       }
     }))
+})
 
-  it.effect("a body of any length around the size of a write is never cut inside its terminator", () =>
+describe.each(byData)("a body, $name", (mode) => {
+  it.effect("of any length around the size of a write is never cut inside its terminator", () =>
     Effect.gen(function*() {
       for (let size = 65_536 - 12; size <= 65_536 + 6; size++) {
         const message = `${"a".repeat(size - 2)}\r\n`
         yield* probed({ digest: true }, (probe) =>
           Effect.gen(function*() {
-            const { exit } = yield* probe.settle(sending("smtp", message))
+            const { exit } = yield* probe.settle(sending(mode, "smtp", message))
             assert.strictEqual(exit._tag, "Success")
             const writes = probe.dialled[0]!.writes
-            const body = writes.slice(writes.indexOf("DATA\r\n") + 1, -1)
+            const body = writes.slice(writes.findIndex((write) => write.endsWith("DATA\r\n")) + 1, -1)
             assert.strictEqual(body.join(""), `${message}.\r\n`)
             assert.isTrue(body.at(-1)!.endsWith(terminator), `cut at ${size}`)
           }))
@@ -188,14 +215,14 @@ describe("a connection that is cut", () => {
     }))
 })
 
-describe("a final reply of the wrong class", () => {
+describe.each(modes)("a final reply of the wrong class, $name", (mode) => {
   for (const protocol of ["smtp", "lmtp"] as const) {
     it.effect(`decides nothing: ${protocol}`, () =>
       probed(
         { protocol, faults: [SmtpServer.at("message", SmtpServer.answer(354, "go on"))] },
         (probe) =>
           Effect.gen(function*() {
-            const { exit } = yield* probe.settle(sending(protocol, "hello"))
+            const { exit } = yield* probe.settle(sending(mode, protocol, "hello"))
             const all = claims(exit, recipients[protocol])
             assert.deepStrictEqual(all, protocol === "smtp" ? ["in doubt"] : ["in doubt", "accepted"])
             assert.notInclude(handed(probe), "QUIT")
@@ -222,11 +249,11 @@ interface Setup {
   readonly total?: number
 }
 
-const running = <A, E>(setup: Setup, test: (running: Running) => Effect.Effect<A, E>) => {
+const runningIn = (mode: Mode) => <A, E>(setup: Setup, test: (running: Running) => Effect.Effect<A, E>) => {
   const protocol = setup.protocol ?? "smtp"
   return probed({ protocol, ...setup.script }, (probe, server) =>
     Effect.gen(function*() {
-      const connection = yield* SmtpConnection.make({ ...options(protocol), timeouts: { total: setup.total } })
+      const connection = yield* SmtpConnection.make({ ...options(protocol, mode), timeouts: { total: setup.total } })
       const fiber = yield* Effect.forkDetach(connection.send(envelope(protocol), setup.message ?? "hello"), {
         startImmediately: true
       })
@@ -248,12 +275,16 @@ const assertClosed = ({ connection, probe }: Running) =>
     assert.strictEqual(handed(probe), before)
   })
 
-const late = (millis: number, ...more: ReadonlyArray<SmtpServer.Fault>): SmtpServer.Script => ({
-  faults: [SmtpServer.delay(millis), ...more].map((fault) => SmtpServer.at("message", fault))
+const slow = (step: SmtpServer.Step, millis: number, ...more: ReadonlyArray<SmtpServer.Fault>): SmtpServer.Script => ({
+  faults: [SmtpServer.delay(millis), ...more].map((fault) => SmtpServer.at(step, fault))
 })
 
-describe("a send that is interrupted", () => {
-  for (const [step, occurrence] of [["mail", 1], ["rcpt", 1], ["rcpt", 2], ["data", 1]] as const) {
+const late = (millis: number, ...more: ReadonlyArray<SmtpServer.Fault>) => slow("message", millis, ...more)
+
+describe.each(modes)("a send that is interrupted, $name", (mode) => {
+  const running = runningIn(mode)
+  const opening = [["mail", 1], ["rcpt", 1], ["rcpt", 2]] as const
+  for (const [step, occurrence] of mode.via === "DATA" ? [...opening, ["data", 1] as const] : opening) {
     it.effect(`while reply ${occurrence} to ${step} is owed ends at once, not in doubt, and closes the connection`, () =>
       running({
         protocol: "lmtp",
@@ -265,8 +296,39 @@ describe("a send that is interrupted", () => {
           assert.isTrue(exit._tag === "Failure" && Cause.hasInterruptsOnly(exit.cause))
           assert.isUndefined(outcomeOf(exit))
           yield* send.probe.advance(5000)
-          assert.notInclude(handed(send.probe), terminator)
+          assert.isFalse(isWhole(handed(send.probe)))
           assert.notInclude(handed(send.probe), "QUIT")
+          yield* assertClosed(send)
+        })))
+  }
+
+  /** One is refused, the next is not answered. */
+  const both = (refused: SmtpServer.Step, silent: SmtpServer.Step): SmtpServer.Script => ({
+    faults: [
+      ...(slow(refused, 400, SmtpServer.answer(450, "no")).faults ?? []),
+      SmtpServer.at(silent, SmtpServer.silence)
+    ]
+  })
+  const opened: ReadonlyArray<readonly [string, SmtpServer.Script, number, boolean, number | undefined]> = [
+    ["a reply to MAIL that comes late", slow("mail", 400), 400, false, 250],
+    ["a reply to RCPT that comes late", slow("rcpt", 400), 400, false, 250],
+    ["a reply to RCPT that comes too late", slow("rcpt", 501), 500, true, undefined],
+    ["a refusal of MAIL that comes late", slow("mail", 400, SmtpServer.answer(450, "no")), 400, false, 450],
+    ["a refusal of RCPT that comes late", slow("rcpt", 400, SmtpServer.answer(450, "no")), 400, false, 450],
+    ["a refusal of MAIL and then silence", both("mail", "rcpt"), 500, false, 450],
+    ["a refusal of RCPT and then silence", both("rcpt", "bdat"), 500, false, 450],
+    ["FIN in place of the reply to MAIL", slow("mail", 400, SmtpServer.drop), 400, true, undefined],
+    ["FIN in place of the reply to RCPT", slow("rcpt", 400, SmtpServer.drop), 400, true, undefined]
+  ]
+  for (const [name, script, waited, inDoubt, code] of mode.isFlight ? opened : []) {
+    it.effect(`behind its flight, ${name}, waits ${waited} ms and ${inDoubt ? "is in doubt" : "knows"}`, () =>
+      running({ script }, (send) =>
+        Effect.gen(function*() {
+          const { elapsed, exit } = yield* interrupt(send)
+          assert.strictEqual(elapsed, waited)
+          assert.isTrue(exit._tag === "Failure" && Cause.hasInterruptsOnly(exit.cause))
+          assert.strictEqual(outcomeOf(exit)?.inDoubt, inDoubt)
+          assert.strictEqual(outcomeOf(exit)?.reply?.code, code)
           yield* assertClosed(send)
         })))
   }
@@ -274,7 +336,7 @@ describe("a send that is interrupted", () => {
   const waiting: { readonly [name: string]: Setup } = {
     source: { message: Stream.concat(Stream.make("one\r\n"), Stream.never) },
     drain: {
-      message: cut(utf8.encode(text), 7),
+      message: cut(utf8.encode("0123456789abcde\r\n".repeat(12_000)), 10_000),
       script: { highWaterMark: 1, faults: [SmtpServer.at("body", SmtpServer.stall)] }
     },
     "drain of a whole body": {
@@ -283,13 +345,13 @@ describe("a send that is interrupted", () => {
     }
   }
   for (const [name, setup] of Object.entries(waiting)) {
-    it.effect(`while it waits for the ${name} writes no dot and closes the connection`, () =>
+    it.effect(`while it waits for the ${name} hands over no end and closes the connection`, () =>
       running(setup, (send) =>
         Effect.gen(function*() {
           const { elapsed, exit } = yield* interrupt(send)
           assert.strictEqual(elapsed, 0)
           assert.isUndefined(outcomeOf(exit))
-          assert.notInclude(handed(send.probe), terminator)
+          assert.isFalse(isWhole(handed(send.probe)))
           assert.deepStrictEqual(yield* send.server.received, [])
           yield* assertClosed(send)
         })))
@@ -312,13 +374,13 @@ describe("a send that is interrupted", () => {
         assert.deepStrictEqual((yield* send.server.received).map(({ text }) => text), ["hello\r\n", "third\r\n"])
       })))
 
-  it.effect("in the write of the terminator learns of a reply that comes at once", () =>
+  it.effect("in the write of its end learns of a reply that comes at once", () =>
     probed({}, (probe) =>
       Effect.gen(function*() {
-        const connection = yield* SmtpConnection.make({ host: "mx.test" })
+        const connection = yield* SmtpConnection.make({ host: "mx.test", ...mode.options })
         let fiber: Fiber.Fiber<unknown, unknown> | undefined
-        probe.onWrite = (octets) => {
-          if (octets.endsWith(terminator)) fiber?.interruptUnsafe()
+        probe.onWrite = () => {
+          if (isWhole(handed(probe))) fiber?.interruptUnsafe()
         }
         const later = Effect.andThen(Effect.sleep(1), connection.send(envelope("smtp"), "hello"))
         fiber = yield* Effect.forkDetach(later, { startImmediately: true })
@@ -390,11 +452,11 @@ interface Total {
 }
 
 /** The total deadline is 1000 ms from the start of the call; the dot is handed over at once. */
-const totals: ReadonlyArray<readonly [string, Setup, Total]> = [
+const totalsIn = ({ isFlight }: Mode): ReadonlyArray<readonly [string, Setup, Total]> => [
   ["while the reply to MAIL is owed", { script: { faults: [SmtpServer.at("mail", SmtpServer.silence)] } }, {
-    elapsed: 1000,
-    inDoubt: false,
-    handedOver: false,
+    elapsed: isFlight ? 1500 : 1000,
+    inDoubt: isFlight,
+    handedOver: isFlight,
     isTemporary: true
   }],
   ["while the source is waited for", { message: Stream.concat(Stream.make("one\r\n"), Stream.never) }, {
@@ -457,8 +519,9 @@ const checkTotal = (settled: Settled<unknown, unknown>, want: Total): void => {
   assert.strictEqual(SmtpError.isRetryable(error), want.isTemporary && !want.inDoubt)
 }
 
-describe("the total deadline", () => {
-  for (const [name, setup, want] of totals) {
+describe.each(modes)("the total deadline, $name", (mode) => {
+  const running = runningIn(mode)
+  for (const [name, setup, want] of totalsIn(mode)) {
     it.effect(`of a connection, ${name}`, () =>
       running({ ...setup, total: 1000 }, (send) =>
         Effect.gen(function*() {
@@ -469,7 +532,7 @@ describe("the total deadline", () => {
       const protocol = setup.protocol ?? "smtp"
       return probed({ protocol, ...setup.script }, (probe) =>
         Effect.gen(function*() {
-          const client = SmtpClient.withTimeout(yield* SmtpClient.make(options(protocol)), 1000)
+          const client = SmtpClient.withTimeout(yield* SmtpClient.make(options(protocol, mode)), 1000)
           checkTotal(yield* probe.settle(client.send(envelope(protocol), setup.message ?? "hello")), want)
         }))
     })
@@ -493,36 +556,31 @@ describe("the total deadline", () => {
 
 describe("a client whose QUIT is not answered", () => {
   const silent = { faults: [SmtpServer.at("quit", SmtpServer.silence)] }
-  const make = SmtpClient.make({ ...options("smtp"), timeouts: { quit: "1 hour" } })
+  // QUIT after each message, beside the send.
+  const make = SmtpClient.make({ ...options("smtp"), timeouts: { quit: "1 hour" }, pool: { maxMessages: 1 } })
   const using = (client: SmtpClient.Client): SmtpClient.Client["send"] => (to, message) =>
     client.use((connection) => connection.send(to, message))
 
-  it.effect("gives the result of its send although the deadline passes meanwhile", () =>
-    probed(silent, (probe, server) =>
-      Effect.gen(function*() {
-        const client = SmtpClient.withTimeout(yield* make, 1000)
-        const { elapsed, exit } = yield* probe.settle(client.send(envelope("smtp"), "hello"))
-        assert.strictEqual(elapsed, 1000)
-        assert.deepStrictEqual(exit._tag === "Success" && exit.value.accepted, ["bob@mx.test"])
-        assert.lengthOf(yield* server.received, 1)
-      })))
-
-  it.effect("gives the result of what used its connection although the deadline passes meanwhile", () =>
-    probed(silent, (probe) =>
-      Effect.gen(function*() {
-        const client = SmtpClient.withTimeout(yield* make, 1000)
-        const both = client.use((connection) => Effect.as(connection.send(envelope("smtp"), "hello"), "sent"))
-        const { elapsed, exit } = yield* probe.settle(both)
-        assert.strictEqual(elapsed, 1000)
-        assert.strictEqual(exit._tag === "Success" && exit.value, "sent")
-      })))
+  for (const how of ["send", "use"] as const) {
+    it.effect(`gives the result of a ${how} at once`, () =>
+      probed(silent, (probe, server) =>
+        Effect.gen(function*() {
+          const client = SmtpClient.withTimeout(yield* make, 1000)
+          const call = how === "send" ? client.send : using(client)
+          const { elapsed, exit } = yield* probe.settle(call(envelope("smtp"), "hello"))
+          assert.strictEqual(elapsed, 0)
+          assert.deepStrictEqual(exit._tag === "Success" && exit.value.accepted, ["bob@mx.test"])
+          assert.lengthOf(yield* server.received, 1)
+          assert.include(handed(probe), "QUIT")
+        })))
+  }
 
   const refusals: ReadonlyArray<readonly [string, SmtpServer.Step, number]> = [
     ["of the recipient", "rcpt", 550],
     ["of the message", "message", 451]
   ]
   for (const [name, step, code] of refusals) {
-    it.effect(`fails with the refusal ${name} although the deadline passes meanwhile`, () =>
+    it.effect(`fails with the refusal ${name} at once`, () =>
       probed(
         { faults: [...silent.faults, SmtpServer.at(step, SmtpServer.answer(code, "no"))] },
         (probe) =>
@@ -530,7 +588,7 @@ describe("a client whose QUIT is not answered", () => {
             const client = SmtpClient.withTimeout(yield* make, 1000)
             for (const call of [client.send, using(client)]) {
               const { elapsed, exit } = yield* probe.settle(call(envelope("smtp"), "hello"))
-              assert.strictEqual(elapsed, 1000)
+              assert.strictEqual(elapsed, 0)
               const error = exit._tag === "Failure" ? SmtpError.fromCause(exit.cause) : undefined
               assert.strictEqual(error?._tag, step === "rcpt" ? "EENVELOPE" : "EMESSAGE")
               assert.strictEqual(error?.responseCode, code)
@@ -538,26 +596,46 @@ describe("a client whose QUIT is not answered", () => {
           })
       ))
   }
+})
 
-  const endings: ReadonlyArray<readonly [string, ReadonlyArray<SmtpServer.PlacedFault>, number | undefined]> = [
-    ["says in the cause that the message was accepted", [], 250],
-    ["says in the cause that it was refused", [SmtpServer.at("message", SmtpServer.answer(451, "later"))], 451],
-    ["says nothing when it was refused before", [SmtpServer.at("rcpt", SmtpServer.answer(550, "no"))], undefined]
+describe("a send that is over when it is interrupted", () => {
+  const refusal = (handedOver: boolean) =>
+    new SmtpError.EMESSAGE({
+      command: "DATA",
+      message: "DATA: later",
+      handedOver,
+      reply: SmtpReply.make(451, "later")
+    })
+  const endings: ReadonlyArray<readonly [string, Sent, number | undefined]> = [
+    [
+      "says in the cause that the message was accepted",
+      Exit.succeed({ reply: SmtpReply.make(250, "ok") } as never),
+      250
+    ],
+    ["says in the cause that it was refused", Exit.fail(refusal(true)), 451],
+    ["says nothing when it was refused before the terminator", Exit.fail(refusal(false)), undefined]
   ]
-  for (const [name, faults, code] of endings) {
-    it.effect(`and whose send is interrupted ${name}`, () =>
-      probed({ faults: [...silent.faults, ...faults] }, (probe) =>
+  for (const [name, sent, code] of endings) {
+    const over = withEpilogue((note) => Effect.andThen(Effect.exit(noting(sent, note)), Effect.never))
+
+    it.effect(name, () =>
+      Effect.gen(function*() {
+        const fiber = yield* Effect.forkDetach(over, { startImmediately: true })
+        yield* Fiber.interrupt(fiber)
+        const exit = yield* Fiber.await(fiber)
+        assert.isTrue(exit._tag === "Failure" && Cause.hasInterruptsOnly(exit.cause))
+        assert.strictEqual(outcomeOf(exit)?.inDoubt, code === undefined ? undefined : false)
+        assert.strictEqual(outcomeOf(exit)?.reply?.code, code)
+        assert.strictEqual<unknown>(exit._tag === "Failure" && endedSend(exit.cause), sent)
+      }))
+
+    it.effect(`${name}, and withTotal ends as it did`, () =>
+      watched((probe) =>
         Effect.gen(function*() {
-          const client = yield* make
-          const fiber = yield* Effect.forkDetach(client.send(envelope("smtp"), "hello"), { startImmediately: true })
-          yield* probe.quiet
-          assert.include(handed(probe), "QUIT")
-          yield* Effect.forkDetach(Fiber.interrupt(fiber), { startImmediately: true })
-          const { elapsed, exit } = yield* probe.drive(fiber)
-          assert.strictEqual(elapsed, 0)
-          assert.isTrue(exit._tag === "Failure" && Cause.hasInterruptsOnly(exit.cause))
-          assert.strictEqual(outcomeOf(exit)?.inDoubt, code === undefined ? undefined : false)
-          assert.strictEqual(outcomeOf(exit)?.reply?.code, code)
-        })))
+          const { elapsed, exit } = yield* probe.settle(withTotal(over, 1000, undefined, endedSend))
+          assert.strictEqual(elapsed, 1000)
+          assert.deepStrictEqual(exit, sent)
+        })
+      ))
   }
 })

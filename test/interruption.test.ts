@@ -15,6 +15,7 @@ import * as Sasl from "../src/Sasl.ts"
 import * as SmtpConnection from "../src/SmtpConnection.ts"
 import * as SmtpError from "../src/SmtpError.ts"
 import * as SmtpServer from "../src/testing/SmtpServer.ts"
+import { bodies, flights, type Mode, modes } from "./support/modes.ts"
 import { type Probe, probed } from "./support/probe.ts"
 
 const host = "mx.test"
@@ -81,35 +82,49 @@ describe("make, interrupted", () => {
       })))
 })
 
-/** What is said between two messages, and the step at which the server is silent. */
-const methods: ReadonlyArray<
-  readonly [string, SmtpServer.Step, (connection: SmtpConnection.SmtpConnection) => Effect.Effect<unknown, unknown>]
-> = [
-  ["login", "auth", (connection) => connection.login(auth)],
-  ["send", "mail", (connection) => connection.send(envelope, "hello")],
-  ["send", "rcpt", (connection) => connection.send(envelope, "hello")],
-  ["send", "data", (connection) => connection.send(envelope, "hello")],
-  [
-    "sendAll",
-    "rcpt",
-    (connection) =>
-      Stream.runCollect(connection.sendAll(Stream.make({ envelope, message: "hello" }, { envelope, message: "two" })))
-  ],
-  ["reset", "rset", (connection) => connection.reset],
-  ["noop", "noop", (connection) => connection.noop],
-  ["vrfy", "vrfy", (connection) => connection.vrfy("bob")],
-  ["expn", "expn", (connection) => connection.expn("all")],
-  ["help", "help", (connection) => connection.help()],
-  ["quit", "quit", (connection) => connection.quit]
+/** How a message ends on the wire. */
+const ending = (mode: Mode, text: string): string =>
+  mode.via === "DATA" ? `${text}\r\n.\r\n` : `BDAT ${text.length + 2} LAST\r\n${text}\r\n`
+
+/** A call, and the step at which the server is silent. */
+interface Method {
+  readonly name: string
+  readonly step: SmtpServer.Step
+  readonly mode: Mode
+  readonly call: (connection: SmtpConnection.SmtpConnection) => Effect.Effect<unknown, unknown>
+}
+
+const two = Stream.make({ envelope, message: "hello" }, { envelope, message: "two" })
+
+const sending = (mode: Mode): ReadonlyArray<Method> => {
+  const send: Method["call"] = (connection) => connection.send(envelope, "hello")
+  const sendAll: Method["call"] = (connection) => Stream.runCollect(connection.sendAll(two))
+  const steps = mode.via === "DATA" ? ["mail", "rcpt", "data"] as const : ["mail", "rcpt"] as const
+  return [
+    ...steps.map((step) => ({ name: `send, ${mode.name},`, step, mode, call: send })),
+    { name: `sendAll, ${mode.name},`, step: "rcpt", mode, call: sendAll }
+  ]
+}
+
+const others: ReadonlyArray<Method> = [
+  { name: "login", step: "auth", mode: flights, call: (connection) => connection.login(auth) },
+  { name: "reset", step: "rset", mode: flights, call: (connection) => connection.reset },
+  { name: "noop", step: "noop", mode: flights, call: (connection) => connection.noop },
+  { name: "vrfy", step: "vrfy", mode: flights, call: (connection) => connection.vrfy("bob") },
+  { name: "expn", step: "expn", mode: flights, call: (connection) => connection.expn("all") },
+  { name: "help", step: "help", mode: flights, call: (connection) => connection.help() },
+  { name: "quit", step: "quit", mode: flights, call: (connection) => connection.quit }
 ]
 
 describe("a method, interrupted", () => {
-  for (const [name, step, call] of methods) {
-    it.effect(`${name} at ${step} closes the connection at once, and nothing is left`, () =>
+  for (const { call, mode, name, step } of [...others, ...modes.flatMap(sending)]) {
+    // What has been handed over whole is waited for.
+    const linger = mode.isFlight && name.startsWith("send") ? 500 : 0
+    it.effect(`${name} at ${step} closes the connection after ${linger} ms, and nothing is left`, () =>
       probed(silentAt(step), (probe, server) =>
         Effect.gen(function*() {
-          const connection = yield* SmtpConnection.make({ host, mechanisms: ["PLAIN"] })
-          assert.strictEqual(yield* interruptAtRest(probe, call(connection)), 0)
+          const connection = yield* SmtpConnection.make({ host, mechanisms: ["PLAIN"], ...mode.options })
+          assert.strictEqual(yield* interruptAtRest(probe, call(connection)), linger)
           yield* assertNothingLeft(probe, server)
           yield* assertClosed(probe, connection)
         })))
@@ -117,7 +132,7 @@ describe("a method, interrupted", () => {
     it.effect(`${name} at ${step} never lets another call take its late reply`, () =>
       probed({ faults: [SmtpServer.at(step, SmtpServer.delay(1000))] }, (probe) =>
         Effect.gen(function*() {
-          const connection = yield* SmtpConnection.make({ host, mechanisms: ["PLAIN"] })
+          const connection = yield* SmtpConnection.make({ host, mechanisms: ["PLAIN"], ...mode.options })
           yield* interruptAtRest(probe, call(connection))
           yield* assertClosed(probe, connection)
           yield* probe.advance(2000)
@@ -125,18 +140,21 @@ describe("a method, interrupted", () => {
         })))
   }
 
-  it.effect("RSET before a send closes the connection, and the send was not attempted", () =>
-    probed(
-      { faults: [SmtpServer.at("data", SmtpServer.answer(451, "later")), ...silentAt("rset").faults!] },
-      (probe) =>
-        Effect.gen(function*() {
-          const connection = yield* SmtpConnection.make({ host })
-          yield* Effect.flip(connection.send(envelope, "refused"))
-          yield* interruptAtRest(probe, connection.send(envelope, "hello"))
-          assert.isTrue(said(probe).endsWith("RSET\r\n"))
-          yield* assertClosed(probe, connection)
-        })
-    ))
+  it.effect.each(modes)(
+    "RSET before a send closes the connection, and the next is not attempted, $name",
+    (mode) =>
+      probed(
+        { faults: [SmtpServer.at("message", SmtpServer.answer(451, "later")), ...silentAt("rset").faults!] },
+        (probe) =>
+          Effect.gen(function*() {
+            const connection = yield* SmtpConnection.make({ host, ...mode.options })
+            yield* Effect.flip(connection.send(envelope, "refused"))
+            yield* interruptAtRest(probe, connection.send(envelope, "hello"))
+            assert.match(probe.dialled[0]!.writes.at(-1)!, mode.isGrouped ? /^RSET\r\nMAIL / : /^RSET\r\n$/)
+            yield* assertClosed(probe, connection)
+          })
+      )
+  )
 
   it.effect("login between a challenge and its response closes the connection: the server waits for the response", () =>
     probed(
@@ -190,33 +208,38 @@ const unhurried: SmtpServer.Script = {
 }
 
 describe("an interruption at any time", () => {
-  it.effect("of make and a send leaves nothing behind, and a connection that is usable or closed", () =>
-    Effect.gen(function*() {
-      const ended: Array<number> = []
-      for (let after = 0; ended.length < 3; after++) {
-        yield* probed(unhurried, (probe, server) =>
-          Effect.gen(function*() {
-            let connection: SmtpConnection.SmtpConnection | undefined
-            const program = Effect.gen(function*() {
-              connection = yield* SmtpConnection.make({ host, auth })
-              yield* connection.noop
-              yield* connection.send(envelope, "one")
-            })
-            const fiber = yield* fork(program)
-            yield* probe.advance(after)
-            yield* fork(Fiber.interrupt(fiber))
-            const { exit } = yield* probe.drive(fiber)
-            if (Exit.isSuccess(exit)) ended.push(after)
-            if (connection === undefined) return yield* assertNothingLeft(probe, server)
-            const before = said(probe)
-            const again = yield* probe.settle(connection.send(envelope, "two"))
-            if (Exit.isSuccess(again.exit)) return assert.include(said(probe).slice(before.length), "two\r\n.\r\n")
-            assert.strictEqual(said(probe), before)
-            assert.strictEqual(SmtpError.fromCause(again.exit.cause)?.attempted, false)
-          }))
-      }
-      assert.isAbove(ended[0]!, 10)
-    }))
+  it.effect.each(modes)(
+    "of make and a send leaves nothing behind, and a connection usable or closed, $name",
+    (mode) =>
+      Effect.gen(function*() {
+        const ended: Array<number> = []
+        for (let after = 0; ended.length < 3; after++) {
+          yield* probed(unhurried, (probe, server) =>
+            Effect.gen(function*() {
+              let connection: SmtpConnection.SmtpConnection | undefined
+              const program = Effect.gen(function*() {
+                connection = yield* SmtpConnection.make({ host, auth, ...mode.options })
+                yield* connection.noop
+                yield* connection.send(envelope, "one")
+              })
+              const fiber = yield* fork(program)
+              yield* probe.advance(after)
+              yield* fork(Fiber.interrupt(fiber))
+              const { exit } = yield* probe.drive(fiber)
+              if (Exit.isSuccess(exit)) ended.push(after)
+              if (connection === undefined) return yield* assertNothingLeft(probe, server)
+              const before = said(probe)
+              const again = yield* probe.settle(connection.send(envelope, "two"))
+              if (Exit.isSuccess(again.exit)) {
+                return assert.include(said(probe).slice(before.length), ending(mode, "two"))
+              }
+              assert.strictEqual(said(probe), before)
+              assert.strictEqual(SmtpError.fromCause(again.exit.cause)?.attempted, false)
+            }))
+        }
+        assert.isAbove(ended[0]!, 10)
+      })
+  )
 })
 
 const lines = Effect.fnUntraced(function*(server: SmtpServer.SmtpServer["Service"], from: string) {
@@ -226,13 +249,15 @@ const lines = Effect.fnUntraced(function*(server: SmtpServer.SmtpServer["Service
 
 const numbered = (n: number) => ({ from: `a${n}@me.test`, to: `b${n}@mx.test` })
 
-describe("turns", () => {
-  const dialogue = (n: number) => [`MAIL FROM:<a${n}@me.test> SIZE=4`, `RCPT TO:<b${n}@mx.test>`, "DATA"]
+describe.each(modes)("turns, $name", (mode) => {
+  const body = mode.via === "DATA" ? "DATA" : "BDAT 4 LAST"
+  const dialogue = (n: number) => [`MAIL FROM:<a${n}@me.test> SIZE=4`, `RCPT TO:<b${n}@mx.test>`, body]
+  const make = SmtpConnection.make({ host, ...mode.options })
 
   it.effect("five sends at once are five dialogues, one after the other, in the order of their calls", () =>
     probed(unhurried, (probe, server) =>
       Effect.gen(function*() {
-        const connection = yield* Effect.flatMap(probe.settle(SmtpConnection.make({ host })), ({ exit }) => exit)
+        const connection = yield* Effect.flatMap(probe.settle(make), ({ exit }) => exit)
         const all = [1, 2, 3, 4, 5]
         const sends = all.map((n) => connection.send(numbered(n), `m${n}`))
         const { exit } = yield* probe.settle(Effect.all(sends, { concurrency: "unbounded" }))
@@ -246,7 +271,7 @@ describe("turns", () => {
   it.effect("whoever is interrupted while waiting disturbs neither the one before nor those behind", () =>
     probed(unhurried, (probe, server) =>
       Effect.gen(function*() {
-        const connection = yield* Effect.flatMap(probe.settle(SmtpConnection.make({ host })), ({ exit }) => exit)
+        const connection = yield* Effect.flatMap(probe.settle(make), ({ exit }) => exit)
         const fibers = yield* Effect.forEach([1, 2, 3, 4, 5], (n) => fork(connection.send(numbered(n), `m${n}`)))
         yield* probe.quiet
         for (const waiting of [fibers[1]!, fibers[3]!]) yield* Fiber.interrupt(waiting)
@@ -259,10 +284,11 @@ describe("turns", () => {
   it.effect("whoever is interrupted while being served costs those behind the connection, not attempted", () =>
     probed(unhurried, (probe, server) =>
       Effect.gen(function*() {
-        const connection = yield* Effect.flatMap(probe.settle(SmtpConnection.make({ host })), ({ exit }) => exit)
+        const connection = yield* Effect.flatMap(probe.settle(make), ({ exit }) => exit)
         const fibers = yield* Effect.forEach([1, 2, 3], (n) => fork(connection.send(numbered(n), `m${n}`)))
         yield* probe.quiet
-        yield* Fiber.interrupt(fibers[0]!)
+        yield* fork(Fiber.interrupt(fibers[0]!))
+        yield* probe.drive(fibers[0]!)
         for (const behind of fibers.slice(1)) {
           const { elapsed, exit } = yield* probe.drive(behind)
           assert.strictEqual(elapsed, 0)
@@ -270,23 +296,23 @@ describe("turns", () => {
           assert.deepInclude(error, { _tag: "ECONNECTION", attempted: false, inDoubt: false })
         }
         assert.notInclude(said(probe), "a2@me.test")
-        assert.deepStrictEqual(yield* server.received, [])
+        assert.lengthOf(yield* server.received, mode.isFlight ? 1 : 0)
       })))
 })
 
-describe("the end of a connection", () => {
+describe.each(modes)("the scope of a connection, $name", (mode) => {
   const steps: ReadonlyArray<readonly [SmtpServer.Step, boolean]> = [
-    ["mail", false],
-    ["rcpt", false],
-    ["data", false],
+    ["mail", mode.isFlight],
+    ["rcpt", mode.isFlight],
+    ...(mode.via === "DATA" ? [["data", false]] as const : []),
     ["message", true]
   ]
   for (const [step, inDoubt] of steps) {
-    it.effect(`its scope, closed while a send waits at ${step}, ends the send at once`, () =>
+    it.effect(`closed while a send waits at ${step}, ends the send at once`, () =>
       probed(silentAt(step), (probe, server) =>
         Effect.gen(function*() {
           const scope = yield* Scope.make()
-          const connection = yield* Scope.provide(SmtpConnection.make({ host }), scope)
+          const connection = yield* Scope.provide(SmtpConnection.make({ host, ...mode.options }), scope)
           const fiber = yield* fork(connection.send(envelope, "hello"))
           yield* probe.quiet
           const closed = yield* probe.settle(Scope.close(scope, Exit.void))
@@ -299,27 +325,32 @@ describe("the end of a connection", () => {
           assert.notInclude(said(probe), "QUIT")
         })))
   }
+})
 
-  it.effect("its scope, closed while the source of a message is waited for, ends the send and the source", () =>
-    probed({}, (probe, server) =>
-      Effect.gen(function*() {
-        const scope = yield* Scope.make()
-        let freed = 0
-        const source = Stream.concat(
-          Stream.make("one\r\n"),
-          Stream.ensuring(Stream.never, Effect.sync(() => freed++))
-        )
-        const connection = yield* Scope.provide(SmtpConnection.make({ host }), scope)
-        const fiber = yield* fork(connection.send(envelope, source))
-        yield* probe.quiet
-        yield* Scope.close(scope, Exit.void)
-        const error = yield* Effect.flip(Fiber.join(fiber))
-        yield* probe.quiet
-        assert.deepInclude(error, { _tag: "ECONNECTION", inDoubt: false })
-        assert.strictEqual(freed, 1)
-        yield* assertNothingLeft(probe, server)
-        assert.deepStrictEqual(yield* server.received, [])
-      })))
+describe("the end of a connection", () => {
+  it.effect.each(bodies)(
+    "its scope, closed while a source is waited for, ends the send and the source, $name",
+    (mode) =>
+      probed({}, (probe, server) =>
+        Effect.gen(function*() {
+          const scope = yield* Scope.make()
+          let freed = 0
+          const source = Stream.concat(
+            Stream.make("one\r\n"),
+            Stream.ensuring(Stream.never, Effect.sync(() => freed++))
+          )
+          const connection = yield* Scope.provide(SmtpConnection.make({ host, ...mode.options }), scope)
+          const fiber = yield* fork(connection.send(envelope, source))
+          yield* probe.quiet
+          yield* Scope.close(scope, Exit.void)
+          const error = yield* Effect.flip(Fiber.join(fiber))
+          yield* probe.quiet
+          assert.deepInclude(error, { _tag: "ECONNECTION", inDoubt: false })
+          assert.strictEqual(freed, 1)
+          yield* assertNothingLeft(probe, server)
+          assert.deepStrictEqual(yield* server.received, [])
+        }))
+  )
 
   it.effect("its scope says QUIT when nobody is served, and waits two seconds at most", () =>
     probed(silentAt("quit"), (probe, server) =>
@@ -341,17 +372,20 @@ describe("the end of a connection", () => {
         yield* assertNothingLeft(probe, server)
       })))
 
-  it.effect("quit waits for the send that runs", () =>
-    probed({ faults: [SmtpServer.at("message", SmtpServer.delay(1000))] }, (probe, server) =>
-      Effect.gen(function*() {
-        const connection = yield* SmtpConnection.make({ host })
-        const send = yield* fork(connection.send(envelope, "hello"))
-        yield* probe.quiet
-        assert.strictEqual((yield* probe.settle(connection.quit)).elapsed, 1000)
-        assert.isTrue(Exit.isSuccess(yield* Fiber.await(send)))
-        assert.isTrue(said(probe).endsWith("hello\r\n.\r\nQUIT\r\n"))
-        yield* assertNothingLeft(probe, server)
-      })))
+  it.effect.each(modes)(
+    "quit waits for the send that runs, $name",
+    (mode) =>
+      probed({ faults: [SmtpServer.at("message", SmtpServer.delay(1000))] }, (probe, server) =>
+        Effect.gen(function*() {
+          const connection = yield* SmtpConnection.make({ host, ...mode.options })
+          const send = yield* fork(connection.send(envelope, "hello"))
+          yield* probe.quiet
+          assert.strictEqual((yield* probe.settle(connection.quit)).elapsed, 1000)
+          assert.isTrue(Exit.isSuccess(yield* Fiber.await(send)))
+          assert.isTrue(said(probe).endsWith(`${ending(mode, "hello")}QUIT\r\n`))
+          yield* assertNothingLeft(probe, server)
+        }))
+  )
 
   it.effect("quit that is interrupted while it waits for its turn does nothing", () =>
     probed({ faults: [SmtpServer.at("message", SmtpServer.delay(1000))] }, (probe) =>
@@ -375,8 +409,8 @@ describe("the end of a connection", () => {
         yield* assertNothingLeft(probe, server)
       })))
 
-  for (const [name, , call] of methods) {
-    if (name === "quit" || name === "sendAll") continue
+  for (const { call, name } of [...others, ...sending(flights).slice(0, 1)]) {
+    if (name === "quit") continue
     it.effect(`${name} after quit is refused on our side`, () =>
       probed({}, (probe) =>
         Effect.gen(function*() {

@@ -8,6 +8,7 @@ import { canonicalPin } from "../src/internal/tlsOptions.ts"
 import * as Sasl from "../src/Sasl.ts"
 import * as SmtpClient from "../src/SmtpClient.ts"
 import * as SmtpError from "../src/SmtpError.ts"
+import * as SmtpTranscript from "../src/SmtpTranscript.ts"
 import * as SmtpServer from "../src/testing/SmtpServer.ts"
 
 const auth = Sasl.password({ username: "ann", password: Redacted.make("CANARY") })
@@ -59,6 +60,8 @@ describe("the defaults", () => {
       minimumMechanism: undefined,
       channelBinding: "preferred",
       allowInsecureAuth: false,
+      pipelining: true,
+      chunking: true,
       transcript: "off"
     })
   })
@@ -81,6 +84,8 @@ describe("the defaults", () => {
       minimumMechanism: undefined,
       channelBinding: "preferred",
       allowInsecureAuth: undefined,
+      pipelining: undefined,
+      chunking: undefined,
       transcript: undefined
     }
     assert.deepStrictEqual(ok(nothing), ok({}))
@@ -140,6 +145,8 @@ describe("what is given", () => {
       minimumMechanism: "PLAIN",
       channelBinding: "required",
       allowInsecureAuth: true,
+      pipelining: false,
+      chunking: "always",
       transcript: "full"
     }
     const { deadlines, ...resolved } = ok(given)
@@ -157,6 +164,8 @@ describe("what is given", () => {
       minimumMechanism: "PLAIN",
       channelBinding: "required",
       allowInsecureAuth: true,
+      pipelining: false,
+      chunking: "always",
       transcript: "full"
     })
   })
@@ -179,6 +188,18 @@ describe("what is given", () => {
 
   it.each(["me.test", "localhost", "[192.0.2.1]", "[IPv6:2001:db8::1]"])("%s is a name for EHLO", (name) => {
     assert.strictEqual(ok({ name }).name, name)
+  })
+
+  it.effect("a recorder is a transcript", () =>
+    Effect.gen(function*() {
+      const recording = yield* SmtpTranscript.make()
+      assert.strictEqual(ok({ transcript: recording }).transcript, recording)
+      const own = { level: "full", record: () => Effect.void } as const
+      assert.strictEqual(ok({ transcript: own }).transcript, own)
+    }))
+
+  it.each(Sasl.strength.flatMap((name) => [name, name.toLowerCase()]))("%s is a minimum of mechanisms", (name) => {
+    assert.strictEqual(ok({ minimumMechanism: name }).minimumMechanism, name)
   })
 
   it("credentials go out in clear only where that was said", () => {
@@ -297,14 +318,19 @@ describe("values of another shape", () => {
     servername: [odd, "expected a non-empty string"],
     name: [odd, "expected a non-empty string"],
     localAddress: [odd, "expected a non-empty string"],
-    minimumMechanism: [odd, "expected a non-empty string"],
+    minimumMechanism: [odd.filter((value) => typeof value !== "string"), "expected a non-empty string"],
     port: [[...not(25), "25", -1, 65_536, 25.5, NaN, Infinity, 25n], "expected a whole number from 1 to 65535"],
     tls: [[...odd, "STARTTLS", "ssl"], `expected one of "implicit", "starttls", "opportunistic", "off"`],
     family: [[...odd, 5, "4"], "expected one of 4, 6"],
     channelBinding: [[...odd, "none"], `expected one of "preferred", "required"`],
     protocol: [[...odd, "esmtp"], `expected one of "smtp", "lmtp"`],
     allowInsecureAuth: [[...not(true), "true", 1], "expected one of true, false"],
-    transcript: [[...odd, "all"], `expected one of "off", "commands", "full"`],
+    pipelining: [[...not(true), "true", 1], "expected one of true, false"],
+    chunking: [[...not(true), "true", "never", 1], `expected one of true, false, "always"`],
+    transcript: [
+      [...odd, "all", { level: "all", record: () => Effect.void }, { level: "full" }, { record: () => Effect.void }],
+      `expected one of "off", "commands", "full", or a recorder: yield* SmtpTranscript.make()`
+    ],
     mechanisms: [
       [...odd, "PLAIN", [""], ["PLAIN", 1], [undefined]],
       "expected a non-empty array of SASL mechanism names"
@@ -368,6 +394,28 @@ describe("values of another shape", () => {
       assert.notMatch(error.message, /[\p{Cc}\u2028]/u)
     }
   )
+
+  it.each(["SCRAM", "XOAUTH2", "EXTERNAL", "X-OWN", "PLAIN ", "plain\u0000"])(
+    "%j is no minimum of mechanisms: the message has those that there are",
+    (name) => {
+      const error = refusal({ minimumMechanism: name })
+      assert.strictEqual(error.field, "options.minimumMechanism")
+      assert.strictEqual(error.message, `options.minimumMechanism: expected one of ${Sasl.strength.join(", ")}`)
+    }
+  )
+
+  it.effect("a minimum leaves the mechanism of one's own alone", () =>
+    Effect.gen(function*() {
+      const mechanism = { ...Sasl.mechanisms.find(({ name }) => name === "EXTERNAL")!, name: "X-OWN" }
+      const auth = Sasl.custom({ username: "ann", secret: Redacted.make("x"), mechanism })
+      const server = SmtpServer.layer({
+        extensions: { auth: ["X-OWN"] },
+        respond: { auth: () => SmtpServer.reply(235) }
+      })
+      const made = SmtpClient.make({ auth, minimumMechanism: "SCRAM-SHA-256" })
+      const report = yield* Effect.flatMap(made, ({ verify }) => verify).pipe(Effect.provide(server))
+      assert.strictEqual(report.securityReport.mechanism, "X-OWN")
+    }))
 
   it("of the whole are an ECONFIG", () => {
     for (const value of [undefined, null, "smtp://mx.test", 25, [], () => {}]) {

@@ -1,6 +1,7 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import { execFile } from "node:child_process"
 import {
+  chmodSync,
   cpSync,
   mkdirSync,
   mkdtempSync,
@@ -13,6 +14,8 @@ import {
 } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { fromPage } from "./tooling/docs.ts"
+import { type Difference, inSection, Terminal } from "./tooling/sessions.ts"
 import { root } from "./tooling/source.ts"
 
 const folder = realpathSync(mkdtempSync(join(tmpdir(), "effect-smtp-package-")))
@@ -48,6 +51,25 @@ const installPackage = async (): Promise<void> => {
   for (const name of ["effect", "@effect/platform-node", "@types/node"]) {
     symlinkSync(join(modules, name), join(consumer, "node_modules", name), "junction")
   }
+  const command = join(home, "dist", "cli", "main.js")
+  chmodSync(command, 0o755)
+  mkdirSync(join(consumer, "node_modules", ".bin"))
+  symlinkSync(command, join(consumer, "node_modules", ".bin", "effect-smtp"))
+}
+
+/** An npm whose `install` takes what is here in place of the registry: each package that is named, or none. */
+const layOfflineNpm = (bin: string): void => {
+  const npm = `#!/bin/sh
+PATH=\${PATH#*:}
+[ "$1" = install ] || exec npm "$@"
+shift
+for one in "$@"; do
+  [ -e '${consumer}/node_modules/'"\${one%@^*}" ] || exit 1
+done
+cp -R '${consumer}/node_modules' node_modules
+`
+  mkdirSync(bin)
+  writeFileSync(join(bin, "npm"), npm, { mode: 0o755 })
 }
 
 const packTarball = async (): Promise<string> => {
@@ -77,6 +99,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { Sasl, SmtpClient, SmtpError, SmtpReply } from "effect-smtp"
 import { NodeConnector, NodeSmtpServer } from "effect-smtp/node"
+import { createTransport } from "effect-smtp/promise"
 import * as Reply from "effect-smtp/SmtpReply"
 import { SmtpServer } from "effect-smtp/testing"
 
@@ -98,6 +121,8 @@ const onPort = Effect.flatMap(NodeSmtpServer.NodeSmtpServer, ({ ca, host, port }
     Effect.provide([NodeConnector.layer, NodeSmtpServer.layerLoopback({ script: { accounts: { ann: "secret" } } })])
   )
 assert.strictEqual(await Effect.runPromise(onPort), 18)
+await using transport = createTransport({ host: "mx.test", connector: SmtpServer.layer() })
+assert.strictEqual((await transport.send({ from: "", to: "bob@b.test" }, new Blob(["x"]).stream())).messageSize, 3)
 console.log("served")
 `
 
@@ -124,8 +149,16 @@ describe("the package", () => {
     assert.isTrue(major > 22 || (major === 22 && minor >= 19), `${process.version}: run the tests through npm`)
   })
 
-  it("holds the build, the sources, the README and the licence, and nothing else", () => {
-    for (const file of ["package.json", "README.md", "LICENSE", "dist/index.js", "dist/index.d.ts", "src/index.ts"]) {
+  it("holds the build, the sources, the documentation and the licence, and nothing else", () => {
+    const files = [
+      "README.md",
+      "docs/README.md",
+      "dist/index.js",
+      "dist/index.d.ts",
+      "dist/cli/main.js",
+      "src/index.ts"
+    ]
+    for (const file of files) {
       assert.include(packed, file)
     }
     for (
@@ -133,9 +166,9 @@ describe("the package", () => {
     ) {
       assert.include(packed, entry)
     }
-    const isExpected = (file: string): boolean => /^(dist\/.+\.(js|d\.ts)(\.map)?|src\/.+\.ts)$/.test(file)
+    const isExpected = (file: string): boolean => /^(dist\/.+\.(js|d\.ts)(\.map)?|src\/.+\.ts|docs\/.+\.md)$/.test(file)
     const others = packed.filter((file) => !isExpected(file) && !file.endsWith("/"))
-    assert.deepStrictEqual(others.toSorted(), ["LICENSE", "README.md", "package.json"])
+    assert.deepStrictEqual(others.toSorted(), ["CHANGELOG.md", "LICENSE", "README.md", "package.json"])
   })
 
   it("has an entry for each public module, and no other", () => {
@@ -144,7 +177,7 @@ describe("the package", () => {
       .map((file) => /^src\/((?:node\/|testing\/)?[A-Z]\w*)\.ts$/.exec(file)?.[1])
       .filter((name) => name !== undefined)
       .map((name) => `./${name}`)
-    const fixed = [".", "./package.json", "./node", "./testing", "./internal/*"]
+    const fixed = [".", "./package.json", "./node", "./promise", "./testing", "./internal/*"]
     assert.deepStrictEqual(Object.keys(exports).toSorted(), [...fixed, ...modules].toSorted())
   })
 
@@ -156,8 +189,38 @@ describe("the package", () => {
     assert.strictEqual(await run(consumer, process.execPath, "main.ts"), "served\n")
   })
 
+  it("has a command that runs, and is no entry", { timeout: 60_000 }, async () => {
+    const { bin, version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
+      readonly bin: Readonly<Record<string, string>>
+      readonly version: string
+    }
+    assert.deepStrictEqual(Object.keys(bin), ["effect-smtp"])
+    const command = join(consumer, "node_modules", "effect-smtp", bin["effect-smtp"] ?? "")
+    assert.strictEqual(readFileSync(command, "utf8").split("\n", 1)[0], "#!/usr/bin/env node")
+    assert.strictEqual(await run(consumer, process.execPath, command, "--version"), `effect-smtp v${version}\n`)
+  })
+
+  it("does in an empty folder what the README's Quick start says", { timeout: 180_000 }, async () => {
+    const readme = readFileSync(join(root, "README.md"), "utf8")
+    const blocks = inSection(readme, fromPage("README.md", readme), "## Quick start")
+    assert.deepStrictEqual(blocks.map(({ info }) => info.split(" ")[0]), ["sh", "console", "ts", "console"])
+    const project = join(folder, "hello")
+    mkdirSync(project)
+    layOfflineNpm(join(folder, "offline"))
+    const terminal = await Terminal.open(project, [join(folder, "offline")])
+    const differences: Array<Difference> = []
+    try {
+      for (const block of blocks) differences.push(...await terminal.follow(block))
+      differences.push(...await terminal.close())
+    } finally {
+      terminal.abandon()
+    }
+    assert.deepStrictEqual(differences.map(({ block, command, said }) => `${block.line}: ${command}\n${said}`), [])
+  })
+
   for (
     const specifier of [
+      "effect-smtp/cli/main",
       "effect-smtp/internal/errorCause",
       "effect-smtp/index",
       "effect-smtp/node/certificate",

@@ -1,6 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { readFileSync } from "node:fs"
+import { existsSync, readFileSync } from "node:fs"
+import { posix } from "node:path"
 import { fileURLToPath } from "node:url"
+import { readPages } from "./tooling/docs.ts"
 
 const root = fileURLToPath(new URL("../", import.meta.url))
 const readme = readFileSync(`${root}README.md`, "utf8")
@@ -42,5 +44,32 @@ describe("README", () => {
     const options = fields("Options").filter((field) => field !== "timeouts")
     assert.isAbove(timeouts.length + options.length, 25)
     assert.deepStrictEqual([...options, ...timeouts].filter((field) => !readme.includes(`\`${field}\``)), [])
+  })
+
+  it("is short enough to be read: what is long has a page of its own", () => {
+    assert.isAtMost(readme.split("\n").length, 680)
+  })
+})
+
+describe("the links of the documentation", () => {
+  const withoutCode = (text: string): string => text.replace(/^( *)```[\s\S]*?^\1```$/gm, "").replace(/`[^`\n]*`/g, "`")
+
+  /** As GitHub makes an anchor of a heading. */
+  const anchorsOf = (text: string): ReadonlyArray<string> =>
+    [...text.replace(/^( *)```[\s\S]*?^\1```$/gm, "").matchAll(/^#+ (.+)$/gm)]
+      .map(([, heading]) => heading!.toLowerCase().replace(/[^\w -]/g, "").replaceAll(" ", "-"))
+
+  it("lead to files and headings that exist", () => {
+    const pages = readPages()
+    const broken = [...pages].filter(([page]) => !page.startsWith("docs/api/")).flatMap(([page, text]) =>
+      [...withoutCode(text).matchAll(/\]\(([^)\s]+)\)/g)].map(([, link]) => link!).filter((link) => {
+        if (/^[a-z]+:/.test(link)) return false
+        const [path = "", anchor] = link.split("#")
+        const target = path === "" ? page : posix.join(posix.dirname(page), path)
+        if (!existsSync(root + target)) return true
+        return anchor !== undefined && !anchorsOf(pages.get(target) ?? "").includes(anchor)
+      }).map((link) => `${page}: ${link}`)
+    )
+    assert.deepStrictEqual(broken, [])
   })
 })

@@ -51,6 +51,60 @@ const tour: { readonly [file: string]: ReadonlyArray<string> } = {
     "POST https://login.example.test/token",
     "One: 2.0.0 queued as 1",
     "Two: 2.0.0 queued as 2"
+  ],
+  "80-policies.ts": [
+    "1: ESOCKET, attempted: true",
+    "2: ESOCKET, attempted: true",
+    "3: ESOCKET, attempted: true",
+    "4: ECONNECTION, attempted: false",
+    "by the second server: 2.0.0 queued as 1",
+    "after 0 s: 20 sent",
+    "after 1 s: 40 sent",
+    "after 2 s: 60 sent"
+  ],
+  "85-observability.ts": [
+    "smtp.connect in-memory",
+    "smtp.send in-memory sent 2.0.0",
+    "smtp.send in-memory refused EENVELOPE 5.1.1",
+    "signup",
+    "smtp.client.pool.size 1 {connection}",
+    "smtp.client.pool.idle 1 {connection}",
+    "smtp.client.pool.waiting 0 {message}",
+    "smtp.client.duration 1 s dns",
+    "smtp.client.duration 1 s connect",
+    "smtp.client.duration 1 s greeting",
+    "smtp.client.duration 1 s tls",
+    "smtp.client.duration 2 s final",
+    "smtp.client.duration 1 s send",
+    "smtp.client.duration 1 s send EENVELOPE",
+    "smtp.client.connections 1 {connection} in-memory",
+    "smtp.client.messages 1 {message} sent",
+    "smtp.client.messages 1 {message} refused EENVELOPE",
+    "smtp.client.message.size 1 By"
+  ],
+  "90-compose.ts": [
+    "accepted: ann@example.test, audit@example.test",
+    "Subject: =?UTF-8?Q?Squares_=E2=80=93_in_colour?=",
+    "Content-Type: multipart/mixed; Content-Type: multipart/related; Content-Type: text/html; charset=utf-8; " +
+    "Content-Type: image/png; name=dot.png; Content-Type: text/csv; charset=utf-8; name=squares.csv",
+    "bcc in the header: false",
+    "refused: attachments[0].path is not taken: no file is opened and no URL is fetched here; " +
+    "give the content itself, e.g. as a Stream"
+  ],
+  "95-promise.ts": [
+    "accepted: 2.0.0 queued as 1",
+    "sent: 2.0.0 queued as 2",
+    "not sent: EENVELOPE 5.1.1 no such user",
+    "sent: 2.0.0 queued as 3",
+    "aborted; in doubt: true"
+  ],
+  "96-backend.ts": [
+    String.raw`202 {"response":"2.0.0 queued as 1"}`,
+    String
+      .raw`422 {"tag":"EENVELOPE","message":"RCPT TO: every recipient was refused: 550 5.1.1 no such user","inDoubt":false}`,
+    String
+      .raw`422 {"tag":"EENVELOPE","message":"envelope.to \"no address\" has no \"@\"; write local@domain","inDoubt":false}`,
+    "21 mails over 4 connections"
   ]
 }
 
@@ -80,8 +134,7 @@ describe("the demo", () => {
     "S: 235",
     "C: MAIL FROM",
     "C: RCPT TO",
-    "C: DATA",
-    "S: 354",
+    "C: BDAT",
     "S: 250",
     "C: QUIT",
     "S: 221"

@@ -1,12 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import { type Options, resolve } from "../src/internal/options.ts"
+import { readFileSync } from "node:fs"
+import { resolve, type Timeouts } from "../src/internal/options.ts"
+import type { Given as Options } from "../src/internal/textOptions.ts"
 import { fromUrl } from "../src/internal/url.ts"
 import * as SmtpClient from "../src/SmtpClient.ts"
+import type { TlsOptions } from "../src/SmtpConnector.ts"
 import * as SmtpError from "../src/SmtpError.ts"
 import * as SmtpServer from "../src/testing/SmtpServer.ts"
 
@@ -128,11 +130,27 @@ describe("the query", () => {
     ["rejectUnauthorized=false", { tlsOptions: { rejectUnauthorized: false } }],
     ["rejectUnauthorized=true", { tlsOptions: { rejectUnauthorized: true } }],
     ["channelBinding=required", { channelBinding: "required" }],
+    ["channelBinding=preferred", { channelBinding: "preferred" }],
+    ["pipelining=false", { pipelining: false }],
+    ["pipelining=true", { pipelining: true }],
+    ["chunking=false", { chunking: false }],
+    ["chunking=true", { chunking: true }],
+    ["chunking=always", { chunking: "always" }],
+    ["mechanisms=PLAIN,%20LOGIN", { mechanisms: ["PLAIN", "LOGIN"] }],
+    ["timeouts.idle=Infinity", { timeouts: { idle: "Infinity" } }],
+    ["maxVersion=TLSv1.2", { tlsOptions: { maxVersion: "TLSv1.2" } }],
     ["minVersion=TLSv1.3&ciphers=HIGH", { tlsOptions: { minVersion: "TLSv1.3", ciphers: "HIGH" } }],
     [`pins=${encodeURIComponent(pin)},${encodeURIComponent(pin)}`, { tlsOptions: { pins: [pin, pin] } }],
     ["timeouts.command=10+seconds", { timeouts: { command: "10 seconds" } }],
     ["timeouts.command=10%20seconds&timeouts.total=5000", { timeouts: { command: "10 seconds", total: 5000 } }],
-    ["name=me.test&family=4&timeouts.quit=1", { name: "me.test", family: 4, timeouts: { quit: 1 } }]
+    ["name=me.test&family=4&timeouts.quit=1", { name: "me.test", family: 4, timeouts: { quit: 1 } }],
+    ["pool.max=8&pool.min=2", { pool: { max: 8, min: 2 } }],
+    ["pool.maxMessages=Infinity&pool.maxWaiting=0", { pool: { maxMessages: Infinity, maxWaiting: 0 } }],
+    ["pool.idleTimeout=1+minute&pool.drain=500&pool.maxAge=Infinity", {
+      pool: { idleTimeout: "1 minute", drain: 500, maxAge: "Infinity" }
+    }],
+    ["rateLimit.limit=20&rateLimit.window=1+second", { rateLimit: { limit: 20, window: "1 second" } }],
+    ["timeout=1+minute&timeouts.total=5000", { timeout: "1 minute", timeouts: { total: 5000 } }]
   ])("%s is %j", (query, options) => {
     const read = ok(`smtp://mx.test?${query}`)
     assert.deepStrictEqual(read, { host: "mx.test", ...options })
@@ -154,6 +172,12 @@ describe("the query", () => {
     ["family=", "options.family"],
     ["allowInsecureAuth=CANARY", "options.allowInsecureAuth"],
     ["allowInsecureAuth=1", "options.allowInsecureAuth"],
+    ["pipelining=no", "options.pipelining"],
+    ["chunking=no", "options.chunking"],
+    ["channelBinding=CANARY", "options.channelBinding"],
+    ["minimumMechanism=CANARY", "options.minimumMechanism"],
+    ["family=4.0", "options.family"],
+    ["family=0x4", "options.family"],
     ["transcript=CANARY", "options.transcript"],
     ["name=CANARY%0D%0ARSET", "options.name"],
     ["name=", "options.name"],
@@ -311,99 +335,173 @@ describe("SmtpClient.fromUrl", () => {
     }).pipe(Effect.provide(SmtpServer.layer())))
 })
 
-describe("SmtpClient.config", () => {
-  const read = (env: Record<string, string>) =>
-    SmtpClient.config.pipe(Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ env }))))
+interface Row<A> {
+  readonly query: string
+  readonly value: A
+}
+/** What a parameter may be: a query and what it gives, or why there is none. */
+type Rows<O> = { readonly [K in keyof Required<O>]: string | Row<O[K]> }
+type AnyRows = Readonly<Record<string, string | Row<unknown>>>
 
-  /** What the environment gives, without the fields it leaves open. */
-  const given = (env: Record<string, string>) =>
-    Effect.map(
-      read(env),
-      (options) => Object.fromEntries(Object.entries(plain(options)).filter(([, value]) => value !== undefined))
-    )
+describe("each option", () => {
+  /** A new option needs a line here. */
+  const rows: Rows<Options> = {
+    host: "it is the host of the URL",
+    port: "it is the port of the URL",
+    auth: "user and password of the URL; other credentials have no text",
+    protocol: "it is the scheme of the URL",
+    path: { query: "path=/run/s", value: "/run/s" },
+    tls: { query: "tls=off", value: "off" },
+    tlsOptions: { query: "ciphers=HIGH&rejectUnauthorized=true", value: { ciphers: "HIGH", rejectUnauthorized: true } },
+    servername: { query: "servername=x.test", value: "x.test" },
+    name: { query: "name=me.test", value: "me.test" },
+    localAddress: { query: "localAddress=127.0.0.1", value: "127.0.0.1" },
+    family: { query: "family=6", value: 6 },
+    timeouts: { query: "timeouts.dns=1&timeouts.quit=2+seconds", value: { dns: 1, quit: "2 seconds" } },
+    mechanisms: { query: "mechanisms=PLAIN", value: ["PLAIN"] },
+    minimumMechanism: { query: "minimumMechanism=PLAIN", value: "PLAIN" },
+    channelBinding: { query: "channelBinding=required", value: "required" },
+    allowInsecureAuth: { query: "allowInsecureAuth=true", value: true },
+    pipelining: { query: "pipelining=false", value: false },
+    chunking: { query: "chunking=always", value: "always" },
+    transcript: { query: "transcript=full", value: "full" },
+    pool: { query: "pool.max=8&pool.drain=0", value: { max: 8, drain: 0 } },
+    rateLimit: {
+      query: "rateLimit.limit=20&rateLimit.window=1+second",
+      value: { limit: 20, window: "1 second" }
+    },
+    adaptiveConcurrency: { query: "adaptiveConcurrency.max=20", value: { max: 20 } },
+    circuitBreaker: { query: "circuitBreaker.failures=3", value: { failures: 3 } },
+    fallback: "other servers have options of their own, credentials among them",
+    retry: "a Schedule is a program",
+    timeout: { query: "timeout=1+minute", value: "1 minute" }
+  }
 
-  it.effect.each<[Record<string, string>, unknown]>([
-    [{}, {}],
-    [{ SMTP_HOST: "mx.test" }, { host: "mx.test" }],
-    [{ SMTP_HOST: "mx.test", SMTP_PORT: "2525" }, { host: "mx.test", port: 2525 }],
-    [{ SMTP_TLS: "implicit" }, { tls: "implicit" }],
-    [{ SMTP_TLS: "off" }, { tls: "off" }],
-    [{ SMTP_NAME: "me.test" }, { name: "me.test" }],
-    [{ SMTP_USER: "ann", SMTP_PASSWORD: "p@:/ %w" }, { port: 587, auth: ["ann", "p@:/ %w"] }],
-    [{ SMTP_USER: "ann", SMTP_PASSWORD: "pw", SMTP_PORT: "25" }, { port: 25, auth: ["ann", "pw"] }],
-    [{ SMTP_USER: "ann", SMTP_PASSWORD: "pw", SMTP_TLS: "implicit" }, { tls: "implicit", auth: ["ann", "pw"] }],
-    [{ SMTP_USER: "ann", SMTP_PASSWORD: "pw", SMTP_URL: "smtp://mx.test" }, {
-      host: "mx.test",
-      port: 587,
-      auth: ["ann", "pw"]
-    }],
-    [{ SMTP_USER: "ann", SMTP_PASSWORD: "pw", SMTP_URL: "lmtp:?path=/run/s" }, {
-      path: "/run/s",
-      protocol: "lmtp",
-      auth: ["ann", "pw"]
-    }],
-    [{ SMTP_URL: "smtps://ann:p%40@mx.test" }, { host: "mx.test", tls: "implicit", auth: ["ann", "p@"] }],
-    [{ SMTP_URL: "smtp://mx.test?timeouts.command=9&family=4" }, {
-      host: "mx.test",
-      family: 4,
-      timeouts: { command: 9 }
-    }],
-    [{ SMTP_URL: "lmtp:///?path=/run/s" }, { path: "/run/s", protocol: "lmtp" }],
-    [{ SMTP_HOST: "", SMTP_PORT: "", SMTP_URL: "" }, {}],
-    [{ HOST: "no.test", smtp_host: "no.test" }, {}]
-  ])("%j", ([env, options]) =>
-    Effect.gen(function*() {
-      assert.deepStrictEqual(yield* given(env), options)
-    }))
+  /** What is declared in the sources: no type can name it twice, nor forget it. */
+  const declared = (file: string, name: string): ReadonlyArray<string> => {
+    const source = readFileSync(new URL(`../src/internal/${file}.ts`, import.meta.url), "utf8")
+    const [, body = ""] = new RegExp(`export interface ${name}[^{]*\\{\\n(.*?)\\n\\}`, "s").exec(source) ?? []
+    return [...body.matchAll(/^ {2}readonly (\w+)\??:/gm)].map(([, key = ""]) => key)
+  }
 
-  it.effect("the single variables win over the URL", () =>
-    Effect.gen(function*() {
-      const url = { SMTP_URL: "smtp://ann:pw@mx.test:2525?name=me.test&tls=starttls&family=4" }
-      const all = { host: "mx.test", port: 2525, name: "me.test", tls: "starttls", family: 4, auth: ["ann", "pw"] }
-      assert.deepStrictEqual(yield* given(url), all)
-      assert.deepStrictEqual(yield* given({ ...url, SMTP_HOST: "other.test" }), { ...all, host: "other.test" })
-      assert.deepStrictEqual(yield* given({ ...url, SMTP_PORT: "25" }), { ...all, port: 25 })
-      assert.deepStrictEqual(yield* given({ ...url, SMTP_TLS: "off" }), { ...all, tls: "off" })
-      assert.deepStrictEqual(yield* given({ ...url, SMTP_NAME: "x.test" }), { ...all, name: "x.test" })
-      assert.deepStrictEqual(yield* given({ ...url, SMTP_USER: "bob" }), { ...all, auth: ["bob", "pw"] })
-      assert.deepStrictEqual(yield* given({ ...url, SMTP_USER: "bob", SMTP_PASSWORD: "q" }), {
-        ...all,
-        auth: ["bob", "q"]
-      })
-    }))
-
-  it.effect.each<readonly [Record<string, string>, RegExp]>([
-    [{ SMTP_PORT: "CANARY" }, /SMTP_PORT/],
-    [{ SMTP_PORT: "0" }, /SMTP_PORT/],
-    [{ SMTP_PORT: "65536" }, /SMTP_PORT/],
-    [{ SMTP_TLS: "ssl" }, /SMTP_TLS/],
-    [{ SMTP_URL: "http://ann:CANARY@mx.test" }, /SMTP_.*url: the scheme must be smtp:/],
-    [{ SMTP_URL: "smtp://ann:CAN%ARY@mx.test" }, /SMTP_.*url: "%" in user, password or host must be written %25/],
-    [{ SMTP_USER: "ann" }, /SMTP_USER and SMTP_PASSWORD go together/],
-    [{ SMTP_PASSWORD: "CANARY" }, /SMTP_USER and SMTP_PASSWORD go together/]
-  ])("%j is refused with the name of the variable", ([env, message]) =>
-    Effect.gen(function*() {
-      const error = yield* Effect.flip(read(env))
-      assert.strictEqual(error._tag, "ConfigError")
-      assert.match(error.message.replaceAll(`["SMTP"]["`, "SMTP_"), message)
-    }))
-
-  it.effect("keeps the password and the URL out of its errors", () =>
-    Effect.gen(function*() {
-      for (const SMTP_URL of ["smtp://ann:CANARY@mx.test:x", "smtp://ann:CANARY%@mx.test", "smtp://CANARY@mx.test"]) {
-        const error = yield* Effect.flip(read({ SMTP_URL, SMTP_PASSWORD: "CANARY" }))
-        assert.notInclude(`${String(error)} ${error.message} ${JSON.stringify(error)}`, "CANARY")
+  const check = (rows: AnyRows, inside: string): void => {
+    for (const [key, row] of Object.entries(rows)) {
+      const path = inside === "" ? key : `${inside}.${key}`
+      if (typeof row === "string") {
+        assert.isNotEmpty(row)
+        assert.match(told(`smtp:?${path}=x`), /a query parameter is unknown/, path)
+        continue
       }
-    }))
+      const options = ok(`smtp:?${row.query}`)
+      const held: unknown = inside === "" ? options : Reflect.get(options, inside)
+      assert.deepStrictEqual<unknown>(Reflect.get(held as object, key), row.value)
+    }
+  }
 
-  it.effect("makes a layer that sends", () =>
+  it("has a parameter, or a reason to have none", () => {
+    const all = [
+      ["options", "Options"],
+      ["poolOptions", "PooledOptions"],
+      ["client/policies", "ServerPolicies"],
+      ["client/policies", "Policies"]
+    ] as const
+    const keys = all.flatMap(([file, name]) => declared(file, name))
+    assert.isAbove(keys.length, 24)
+    assert.deepStrictEqual(Object.keys(rows).toSorted(), keys.toSorted())
+    check(rows, "")
+  })
+
+  it("of the deadlines has a parameter", () => {
+    const ofTimeouts: { readonly [K in keyof Required<Timeouts>]: true } = {
+      dns: true,
+      connect: true,
+      greeting: true,
+      tls: true,
+      command: true,
+      data: true,
+      final: true,
+      idle: true,
+      quit: true,
+      total: true
+    }
+    assert.deepStrictEqual(Object.keys(ofTimeouts), declared("options", "Timeouts"))
+    for (const key of declared("options", "Timeouts")) {
+      assert.deepStrictEqual<unknown>(ok(`smtp:?timeouts.${key}=5`), { timeouts: { [key]: 5 } })
+    }
+  })
+
+  const ofPool: Rows<NonNullable<Options["pool"]>> = {
+    max: { query: "pool.max=8", value: 8 },
+    min: { query: "pool.min=2", value: 2 },
+    idleTimeout: { query: "pool.idleTimeout=1+minute", value: "1 minute" },
+    maxMessages: { query: "pool.maxMessages=Infinity", value: Infinity },
+    maxAge: { query: "pool.maxAge=60000", value: 60_000 },
+    maxWaiting: { query: "pool.maxWaiting=0", value: 0 },
+    drain: { query: "pool.drain=2+seconds", value: "2 seconds" }
+  }
+  const ofRateLimit: Rows<NonNullable<Options["rateLimit"]>> = {
+    limit: { query: "rateLimit.limit=20", value: 20 },
+    window: { query: "rateLimit.window=1+second", value: "1 second" },
+    onExceeded: { query: "rateLimit.onExceeded=fail", value: "fail" },
+    countFrom: { query: "rateLimit.countFrom=start", value: "start" },
+    limiter: "a service: a RateLimiter over a store",
+    key: { query: "rateLimit.key=mail", value: "mail" }
+  }
+  const ofCircuitBreaker: Rows<NonNullable<Options["circuitBreaker"]>> = {
+    failures: { query: "circuitBreaker.failures=3", value: 3 },
+    openFor: { query: "circuitBreaker.openFor=5+seconds", value: "5 seconds" }
+  }
+  const ofAdaptiveConcurrency: Rows<NonNullable<Options["adaptiveConcurrency"]>> = {
+    max: { query: "adaptiveConcurrency.max=20", value: 20 },
+    min: { query: "adaptiveConcurrency.min=2", value: 2 },
+    initial: { query: "adaptiveConcurrency.initial=4", value: 4 }
+  }
+  it.each<readonly [string, AnyRows, string, string]>([
+    ["pool", ofPool, "poolOptions", "Options"],
+    ["rateLimit", ofRateLimit, "client/withRateLimit", "RateLimitOptions"],
+    ["circuitBreaker", ofCircuitBreaker, "client/withCircuitBreaker", "CircuitBreakerOptions"],
+    ["adaptiveConcurrency", ofAdaptiveConcurrency, "client/withAdaptiveConcurrency", "AdaptiveConcurrencyOptions"]
+  ])("of %s has a parameter, or a reason to have none", (name, rows, file, type) => {
+    assert.deepStrictEqual(Object.keys(rows).toSorted(), [...declared(file, type)].toSorted())
+    check(rows, name)
+  })
+
+  it.effect.each([
+    ["pool.max=0", "options.pool.max"],
+    ["pool.max=many", "options.pool.max"],
+    ["pool.max=Infinity", "options.pool.max"],
+    ["pool.min=9", "options.pool.min"],
+    ["pool.idleTimeout=soon", "options.pool.idleTimeout"],
+    ["pool.maxMessages=0", "options.pool.maxMessages"],
+    ["rateLimit.limit=20", "options.rateLimit.window"],
+    ["rateLimit.window=1+second", "options.rateLimit.limit"],
+    ["rateLimit.limit=20&rateLimit.window=1+second&rateLimit.onExceeded=wait", "options.rateLimit.onExceeded"],
+    ["circuitBreaker.openFor=Infinity", "options.circuitBreaker.openFor"],
+    ["adaptiveConcurrency.min=2", "options.adaptiveConcurrency.max"],
+    ["timeout=soon", "options.timeout"]
+  ])("of a client is checked by the client: %s", ([query, field]) =>
     Effect.gen(function*() {
-      const env = { SMTP_HOST: "mx.test", SMTP_USER: "ann", SMTP_PASSWORD: "pw", SMTP_NAME: "me.test" }
-      const layer = Layer.unwrap(Effect.map(SmtpClient.config, SmtpClient.layer)).pipe(
-        Layer.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ env }))),
-        Layer.provideMerge(SmtpServer.layer())
-      )
-      const report = yield* SmtpClient.SmtpClient.use((smtp) => smtp.verify).pipe(Effect.provide(layer))
-      assert.deepStrictEqual([report.secure, report.authenticated], [true, true])
-    }))
+      const options = yield* SmtpClient.fromUrl(`smtp://mx.test?${query}`)
+      const error = yield* Effect.flip(SmtpClient.make(options))
+      assert.deepInclude(error, { _tag: "ECONFIG", field } as never)
+      assert.isTrue(error.message.startsWith(`${field}: `))
+    }).pipe(Effect.provide(SmtpServer.layer())))
+
+  const ofTls: { readonly [K in keyof Required<TlsOptions>]: string } = {
+    ca: "a file's content",
+    cert: "a file's content",
+    key: "a file's content, and secret",
+    passphrase: "of no use without the key",
+    minVersion: "minVersion=TLSv1.3",
+    maxVersion: "maxVersion=TLSv1.3",
+    ciphers: "ciphers=HIGH",
+    rejectUnauthorized: "rejectUnauthorized=false",
+    pins: `pins=${encodeURIComponent(pin)}`
+  }
+  it("of TLS has a parameter, or a reason to have none", () => {
+    for (const [key, query] of Object.entries(ofTls)) {
+      if (query.includes("=")) assert.property(ok(`smtp:?${query}`).tlsOptions, key)
+      else assert.match(told(`smtp:?${key}=x`), /a query parameter is unknown/)
+    }
+  })
 })

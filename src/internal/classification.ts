@@ -77,6 +77,8 @@ export interface Where {
   /** The command as errors show it; from the stage where absent. */
   readonly command?: string | undefined
   readonly inDoubt?: boolean | undefined
+  /** Whether a part of the terminator was handed to the transport; by default that is so in the stage FINAL. */
+  readonly handedOver?: boolean | undefined
   readonly attempted?: boolean | undefined
   readonly recipient?: string | undefined
 }

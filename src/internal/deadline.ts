@@ -11,10 +11,10 @@ import * as SmtpError from "../SmtpError.ts"
 import * as SmtpReply from "../SmtpReply.ts"
 import type { SendResult } from "./outcome.ts"
 
-/** `step`: the command that was running; undefined when none was said yet. */
+/** `step`: the command that was running; undefined when none was said yet, or when nobody can tell. */
 const expired = (known: SmtpError.Outcome["Service"] | undefined, step: string | undefined): SmtpError.ETIMEDOUT => {
   const base = {
-    command: known === undefined ? step ?? "API" : "DATA",
+    command: step ?? (known === undefined ? "API" : "DATA"),
     timeout: "total",
     attempted: known !== undefined || step !== undefined,
     inDoubt: known?.inDoubt ?? false,
@@ -83,10 +83,31 @@ export const withEpilogue = <E, R>(
     })
   )
 
+/**
+ * What a call came to while an interruption of its own was pending: leaving the region would drop it, and whoever
+ * interrupts would take the message for one that was never sent.
+ */
+const orInterrupted = <A, E>(exit: Exit.Exit<A, E>): Effect.Effect<A, E> =>
+  Effect.flatMap(pending, (own): Effect.Effect<A, E> => {
+    if (Exit.isSuccess(own)) return exit
+    const ended = exit as Exit.Exit<unknown, unknown>
+    const isOfSend = Exit.isFailure(ended) ||
+      (typeof ended.value === "object" && ended.value !== null && "accepted" in ended.value)
+    if (!isOfSend) return Effect.failCause(own.cause as Cause.Cause<never>)
+    const send = ended as Exit.Exit<SendResult, unknown>
+    const known = (Exit.isFailure(exit) && Context.getOrUndefined(Cause.annotations(exit.cause), SmtpError.Outcome)) ||
+      outcomeOf(send)
+    const annotations = Context.make(Ended, send)
+    return Effect.failCause(Cause.annotate(
+      own.cause as Cause.Cause<never>,
+      known === undefined ? annotations : Context.add(annotations, SmtpError.Outcome, known)
+    ))
+  })
+
 export const withTotal = <A, E, R>(
   self: Effect.Effect<A, E, R>,
   millis: number,
-  step: () => string | undefined = () => "CONN",
+  step: (isHandedOver: boolean) => string | undefined = (isHandedOver) => isHandedOver ? undefined : "CONN",
   ended: (cause: Cause.Cause<E>) => Exit.Exit<A, E> | undefined = () => undefined
 ): Effect.Effect<A, E | SmtpError.ETIMEDOUT, R> =>
   Number.isFinite(millis)
@@ -94,14 +115,17 @@ export const withTotal = <A, E, R>(
       Effect.gen(function*() {
         const fiber = yield* Effect.forkChild(restore(self), { startImmediately: true })
         const first = yield* Effect.exit(restore(Effect.raceFirst(Fiber.await(fiber), Effect.sleep(millis))))
-        if (Exit.isSuccess(first) && first.value !== undefined) return yield* first.value
+        if (Exit.isSuccess(first) && first.value !== undefined) return yield* orInterrupted(first.value)
         yield* Fiber.interrupt(fiber)
         const exit = yield* Fiber.await(fiber)
-        if (Exit.isFailure(first) || Exit.isSuccess(exit) || !Cause.hasInterruptsOnly(exit.cause)) return yield* exit
+        // Interrupted from outside, or over in the meantime: what it came to is told.
+        if (Exit.isFailure(first) || Exit.isSuccess(exit) || !Cause.hasInterruptsOnly(exit.cause)) {
+          return yield* orInterrupted(exit)
+        }
         const before = ended(exit.cause)
-        if (before !== undefined) return yield* before
+        if (before !== undefined) return yield* orInterrupted(before)
         const known = Context.getOrUndefined(Cause.annotations(exit.cause), SmtpError.Outcome)
-        return yield* expired(known, step())
+        return yield* orInterrupted(Exit.fail(expired(known, step(known !== undefined))))
       })
     )
     : self

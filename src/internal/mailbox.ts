@@ -153,3 +153,7 @@ export const parse = (text: string): Result.Result<Mailbox, string> => {
 /** {@link parse} for a recipient: "Postmaster" needs no domain (RFC 5321 §4.1.1.3). */
 export const parseRecipient = (text: string): Result.Result<Mailbox, string> =>
   /^postmaster$/i.test(text) ? Result.succeed({ path: text, isAscii: true }) : parse(text)
+
+/** The address literal of an IP address, which may have a zone (RFC 5321 §4.1.3). */
+export const literalOf = (address: string): string =>
+  address.includes(":") ? `[IPv6:${address.replace(/%.*$/, "")}]` : `[${address}]`

@@ -32,11 +32,36 @@ export const problemOf = (message: unknown): SmtpError.EMESSAGE | undefined =>
     field: "message"
   })
 
+/** Octets as they are. */
+const verbatim = (message: string | Uint8Array) => {
+  const body = typeof message === "string" ? new TextEncoder().encode(message) : message
+  return { body, size: body.length, hasEightBit: false }
+}
+
+/** How the octets go: stuffed up to the lone dot, counted, or counted and as they are. */
+export type Form = "DATA" | "BDAT" | "BINARYMIME"
+
 /** Encodes a message, unless it is a stream. */
-export const fromMessage = <E, R>(message: Message<E, R>): Source<E, R> =>
-  isChunk(message)
-    ? { _tag: "Whole", ...DotStuffing.encodeAll(message) }
-    : { _tag: "Stream", stream: message }
+export const fromMessage = <E, R>(message: Message<E, R>, form: Form): Source<E, R> => {
+  if (!isChunk(message)) return { _tag: "Stream", stream: message }
+  return form === "BINARYMIME"
+    ? { _tag: "Whole", ...verbatim(message) }
+    : { _tag: "Whole", ...DotStuffing.encodeAll(message, { stuffing: form === "DATA" }) }
+}
+
+const replayables = new WeakSet<object>()
+
+/** Notes that a stream gives the same octets each time it runs. */
+export const markReplayable = (stream: object): void => void replayables.add(stream)
+
+/** Whether a message may be read more than once. */
+export const isReplayable = (message: unknown): boolean => isChunk(message) || replayables.has(message as object)
+
+/** A stream made of others keeps their mark, if all of them have it; so does one made of strings and octets. */
+export const replayableLike = <S extends object>(stream: S, sources: Iterable<unknown>): S => {
+  if ([...sources].every(isReplayable)) markReplayable(stream)
+  return stream
+}
 
 /** The most octets handed to the socket in one write. */
 const slice = 65_536

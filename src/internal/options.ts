@@ -7,6 +7,8 @@ import type { Credentials } from "../Sasl.ts"
 import * as SmtpCommand from "../SmtpCommand.ts"
 import type { Endpoint, TlsOptions } from "../SmtpConnector.ts"
 import * as SmtpError from "../SmtpError.ts"
+import type { Recorder } from "../SmtpTranscript.ts"
+import { strength } from "./sasl/select.ts"
 import { faultOf } from "./tlsOptions.ts"
 
 /**
@@ -89,8 +91,21 @@ export interface Options {
   readonly channelBinding?: "preferred" | "required" | undefined
   /** Let credentials go over a connection that is not verified TLS. Default false. */
   readonly allowInsecureAuth?: boolean | undefined
-  /** Log the dialogue: "commands" without message content, "full" with it; secrets never. Default "off". */
-  readonly transcript?: "off" | "commands" | "full" | undefined
+  /**
+   * False: say one command at a time, although the server offers PIPELINING (RFC 2920). Default true. A server that
+   * answered a group out of step is talked to one command at a time anyway, as long as the connector lives.
+   */
+  readonly pipelining?: boolean | undefined
+  /**
+   * Where the server offers CHUNKING (RFC 3030): true, the default, sends messages of up to 64 KiB by BDAT, which saves a
+   * round trip, and the others by DATA; "always" sends all by BDAT; false none but those of BINARYMIME.
+   */
+  readonly chunking?: boolean | "always" | undefined
+  /**
+   * Log the dialogue: "commands" without message content, "full" with it; secrets never. A recorder
+   * (`SmtpTranscript.make`) takes it as values in place of the log. Default "off".
+   */
+  readonly transcript?: "off" | "commands" | "full" | Recorder | undefined
 }
 
 /** The deadlines in milliseconds; Infinity = none. */
@@ -112,7 +127,9 @@ export interface Resolved {
   readonly minimumMechanism: string | undefined
   readonly channelBinding: "preferred" | "required"
   readonly allowInsecureAuth: boolean
-  readonly transcript: "off" | "commands" | "full"
+  readonly pipelining: boolean
+  readonly chunking: boolean | "always"
+  readonly transcript: "off" | "commands" | "full" | Recorder
 }
 
 const defaults: { readonly [K in keyof Required<Timeouts>]: Duration.Input } = {
@@ -164,6 +181,21 @@ const checkAuth = (auth: Credentials | undefined): SmtpError.ECONFIG | undefined
     ? undefined
     : refuse("auth", "expected credentials, e.g. Sasl.password({ username, password: Redacted.make(secret) })")
 
+const isRecorder = (value: unknown): boolean =>
+  typeof value === "object" && value !== null && "level" in value && "record" in value &&
+  (value.level === "commands" || value.level === "full") && typeof value.record === "function"
+
+const checkTranscript = (value: unknown): SmtpError.ECONFIG | undefined =>
+  value === undefined || value === "off" || value === "commands" || value === "full" || isRecorder(value)
+    ? undefined
+    : refuse("transcript", `expected one of "off", "commands", "full", or a recorder: yield* SmtpTranscript.make()`)
+
+/** What `minimumMechanism` orders are the mechanisms of passwords; one of the caller's own has no place among them. */
+const checkMinimum = (name: string | undefined): SmtpError.ECONFIG | undefined =>
+  name === undefined || strength.includes(name.toUpperCase())
+    ? undefined
+    : refuse("minimumMechanism", `expected one of ${strength.join(", ")}`)
+
 const areNames = (value: unknown): boolean => Array.isArray(value) && value.length > 0 && value.every(isName)
 
 const strings = ["host", "path", "servername", "name", "localAddress", "minimumMechanism"] as const
@@ -187,7 +219,10 @@ const checkShapes = (o: Options): SmtpError.ECONFIG | undefined => {
     oneOf("protocol", o.protocol, ["smtp", "lmtp"]) ??
     oneOf("channelBinding", o.channelBinding, ["preferred", "required"]) ??
     oneOf("allowInsecureAuth", o.allowInsecureAuth, [true, false]) ??
-    oneOf("transcript", o.transcript, ["off", "commands", "full"]) ??
+    oneOf("pipelining", o.pipelining, [true, false]) ??
+    oneOf("chunking", o.chunking, [true, false, "always"]) ??
+    checkTranscript(o.transcript) ??
+    checkMinimum(o.minimumMechanism) ??
     aRecord("tlsOptions", o.tlsOptions) ??
     aRecord("timeouts", o.timeouts) ??
     checkAuth(o.auth)
@@ -228,7 +263,7 @@ const checkContradictions = (o: Options, tls: TlsMode): SmtpError.ECONFIG | unde
   return undefined
 }
 
-const resolveTimeouts = (timeouts: Timeouts = {}): Result.Result<Deadlines, SmtpError.ECONFIG> => {
+const resolveTimeouts = (timeouts: Timeouts): Result.Result<Deadlines, SmtpError.ECONFIG> => {
   const deadlines: Record<string, number> = {}
   for (const key of Object.keys(defaults) as ReadonlyArray<keyof Timeouts>) {
     const duration = Duration.fromInput(timeouts[key] ?? defaults[key])
@@ -241,6 +276,10 @@ const resolveTimeouts = (timeouts: Timeouts = {}): Result.Result<Deadlines, Smtp
   }
   return Result.succeed(deadlines as Deadlines)
 }
+
+/** Shared by all connections that have no deadlines of their own. */
+const defaultDeadlines = resolveTimeouts({})
+const noTlsOptions: TlsOptions = {}
 
 const defaultPort = (o: Options): number => o.tls === "implicit" ? 465 : o.protocol === "lmtp" ? 24 : 25
 
@@ -255,11 +294,12 @@ export const resolve = (o: Options): Result.Result<Resolved, SmtpError.ECONFIG> 
   const wrong = checkShapes(o) ?? checkName(o.name) ?? checkTlsOptions(o.tlsOptions, tls) ?? checkContradictions(o, tls)
   if (wrong !== undefined) return Result.fail(wrong)
   const host = (o.host ?? "localhost").replace(/^\[(.*)\]$/, "$1")
-  return Result.map(resolveTimeouts(o.timeouts), (deadlines) => ({
+  const deadlines = o.timeouts === undefined ? defaultDeadlines : resolveTimeouts(o.timeouts)
+  return Result.map(deadlines, (deadlines) => ({
     endpoint: { host, port, path: o.path, localAddress: o.localAddress, family: o.family },
     tls,
     tlsIsExplicit: o.tls !== undefined,
-    tlsOptions: o.tlsOptions ?? {},
+    tlsOptions: o.tlsOptions ?? noTlsOptions,
     servername: o.servername ?? host,
     name: o.name,
     deadlines,
@@ -269,6 +309,8 @@ export const resolve = (o: Options): Result.Result<Resolved, SmtpError.ECONFIG> 
     minimumMechanism: o.minimumMechanism,
     channelBinding: o.channelBinding ?? "preferred",
     allowInsecureAuth: o.allowInsecureAuth ?? false,
+    pipelining: o.pipelining ?? true,
+    chunking: o.chunking ?? true,
     transcript: o.transcript ?? "off"
   }))
 }

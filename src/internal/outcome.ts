@@ -75,10 +75,21 @@ export const refusedData = (error: SmtpError.SendError, outcomes: ReadonlyArray<
   return new SmtpError.EENVELOPE({ command, message, reply, rejectedErrors: merged(all).rejectedErrors })
 }
 
-/** The loss of the connection as it concerns one recipient whose reply was still owed. */
-export const lost = (error: SmtpError.WireError, recipient: string): SmtpError.RecipientError => {
-  const { attempted, cause, command, handedOver, inDoubt, message, reply } = error
-  const fields = { attempted, cause, command, handedOver, inDoubt, message, recipient, reply }
+/** What ended a transaction, such as the loss of its connection, as it concerns one recipient. */
+export const lost = (error: SmtpError.SendError, recipient: string): SmtpError.RecipientError =>
+  concerning(error, recipient, error)
+
+/** The same for one whose own transaction was not begun. */
+export const untouched = (error: SmtpError.SendError, recipient: string): SmtpError.RecipientError =>
+  concerning(error, recipient, { attempted: false, handedOver: false, inDoubt: false })
+
+const concerning = (
+  error: SmtpError.SendError,
+  recipient: string,
+  { attempted, handedOver, inDoubt }: Pick<SmtpError.SendError, "attempted" | "handedOver" | "inDoubt">
+): SmtpError.RecipientError => {
+  const { cause, command, message, reply, temporary } = error
+  const fields = { attempted, cause, command, handedOver, inDoubt, message, recipient, reply, temporary }
   switch (error._tag) {
     case "ETIMEDOUT":
       return new SmtpError.ETIMEDOUT({ ...fields, timeout: error.timeout })
@@ -88,6 +99,10 @@ export const lost = (error: SmtpError.WireError, recipient: string): SmtpError.R
       return new SmtpError.ESOCKET(fields)
     case "EPROTOCOL":
       return new SmtpError.EPROTOCOL(fields)
+    case "EMESSAGE":
+      return new SmtpError.EMESSAGE(fields)
+    default:
+      return new SmtpError.EENVELOPE({ ...fields, temporary: error.isTemporary })
   }
 }
 
@@ -96,10 +111,10 @@ export const result = (
   outcomes: ReadonlyArray<Outcome>,
   replies: ReadonlyArray<SmtpReply.SmtpReply>,
   isComplete: boolean,
-  message: { readonly size: number; readonly omitted: ReadonlyArray<string> }
+  message: { readonly size: number; readonly omitted: ReadonlyArray<string>; readonly via: "DATA" | "BDAT" }
 ): Result.Result<Sent, SmtpError.SendError> => {
   const rejected = outcomes.filter(({ error }) => error !== undefined)
-  if (rejected.length === outcomes.length) return Result.fail(failure(outcomes, isComplete ? replies : []))
+  if (rejected.length === outcomes.length) return Result.fail(failure(outcomes, isComplete ? replies : [], message.via))
   const reply = replies.at(-1)!
   return Result.succeed({
     accepted: outcomes.filter(({ error }) => error === undefined).map(({ address }) => address),
@@ -115,17 +130,19 @@ export const result = (
 /** Refusals decide together; one reply that is none, or 421, decides by itself. */
 const failure = (
   outcomes: ReadonlyArray<Outcome>,
-  replies: ReadonlyArray<SmtpReply.SmtpReply>
+  replies: ReadonlyArray<SmtpReply.SmtpReply>,
+  command: "DATA" | "BDAT"
 ): SmtpError.SendError => {
   const [reply] = replies
   if (replies.length === 1 && reply !== undefined) {
     const inDoubt = !SmtpReply.isRefusal(reply)
-    const error = SmtpError.classify({ _tag: "Refused", reply }, { stage: "FINAL", inDoubt }) as SmtpError.SendError
+    const where = { stage: "FINAL", command, inDoubt } as const
+    const error = SmtpError.classify({ _tag: "Refused", reply }, where) as SmtpError.SendError
     if (error._tag !== "EMESSAGE") return error
   }
   const all = merged(outcomes)
   const said = replies.length === 1
     ? `the server answered ${shown(reply).slice(2)}`
     : `no recipient was accepted${shown(all.reply)}`
-  return new SmtpError.EMESSAGE({ ...all, command: "DATA", handedOver: true, message: `DATA: ${said}` })
+  return new SmtpError.EMESSAGE({ ...all, command, handedOver: true, message: `${command}: ${said}` })
 }

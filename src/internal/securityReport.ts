@@ -92,10 +92,13 @@ const verifierOf = (session: Session): SecurityReport["verifiedBy"] => {
   return session.trusted ? "connector" : "nothing"
 }
 
+const peers = new WeakMap<SecurityReport, string>()
+
 /** Reports on a dialogue and its last login. */
 export const make = (session: Session, options: Resolved, login: LoggedIn | undefined): SecurityReport => {
   const info = Option.getOrUndefined(session.security)
-  return {
+  const { peer } = session.wire
+  const report: SecurityReport = {
     protocol: info?.protocol,
     cipher: info?.cipher,
     resumed: info?.resumed ?? false,
@@ -109,10 +112,22 @@ export const make = (session: Session, options: Resolved, login: LoggedIn | unde
       mechanism: login && mechanismAsker(session, options)
     }
   }
+  if (peer !== undefined) peers.set(report, peer)
+  return report
 }
 
-/** The report as attributes of a span: OpenTelemetry's names where it has some. */
+/** The other end of the socket; behind a proxy it has no address that is known here. */
+const peerAttributes = (report: SecurityReport): Record<string, unknown> => {
+  const peer = peers.get(report)
+  if (peer === undefined) return {}
+  if (peer.startsWith("/")) return { "network.peer.address": peer }
+  const found = /^\[?([\da-fA-F.:]+(?:%\w+)?)\]?:(\d+)$/.exec(peer)
+  return found === null ? {} : { "network.peer.address": found[1], "network.peer.port": Number(found[2]) }
+}
+
+/** The report as attributes of a span, and the peer: OpenTelemetry's names where it has some. */
 export const attributesOf = (report: SecurityReport): Record<string, unknown> => ({
+  ...peerAttributes(report),
   "tls.established": report.protocol !== undefined,
   ...(report.protocol === undefined ? {} : {
     "tls.protocol.name": "tls",

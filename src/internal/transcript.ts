@@ -1,10 +1,13 @@
 /**
- * The dialogue as log lines, "C: …" and "S: …", through Effect's Logger. Secrets never reach it: commands are rendered
- * redacted, and what a server says inside an AUTH exchange is left out.
+ * The dialogue as it is told: line by line, "C: …" and "S: …", through Effect's Logger, or entry by entry to a recorder.
+ * Secrets never reach either: commands are rendered redacted, and what a server says inside an AUTH exchange is left out.
  */
 import * as Effect from "effect/Effect"
 import * as SmtpCommand from "../SmtpCommand.ts"
 import * as SmtpReply from "../SmtpReply.ts"
+import type * as SmtpTranscript from "../SmtpTranscript.ts"
+import * as entries from "./entries.ts"
+import type { Resolved } from "./options.ts"
 
 export interface Transcript {
   readonly isOn: boolean
@@ -14,6 +17,8 @@ export interface Transcript {
   readonly event: (text: string) => Effect.Effect<void>
   readonly body: (chunks: ReadonlyArray<Uint8Array>) => Effect.Effect<void>
 }
+
+type Annotations = Readonly<Record<string, unknown>>
 
 const nothing = () => Effect.void
 const off: Transcript = { isOn: false, client: nothing, server: nothing, event: nothing, body: nothing }
@@ -31,11 +36,7 @@ const pieces = (octets: Uint8Array): ReadonlyArray<Uint8Array> =>
 const bare = (reply: SmtpReply.SmtpReply): string =>
   reply.enhancedCode === undefined ? `${reply.code} ***` : `${reply.code} ${reply.enhancedCode} ***`
 
-export const make = (
-  level: "off" | "commands" | "full",
-  annotations: Readonly<Record<string, unknown>>
-): Transcript => {
-  if (level === "off") return off
+const logging = (level: "commands" | "full", annotations: Annotations): Transcript => {
   const log = (line: string): Effect.Effect<void> => Effect.annotateLogs(Effect.logInfo(line), annotations)
   return {
     isOn: true,
@@ -53,3 +54,36 @@ export const make = (
     }
   }
 }
+
+type Unplaced<E> = E extends unknown ? Omit<E, "connection" | "at"> : never
+
+/** As in a log, but only the code and the enhanced code are left of a reply to AUTH. */
+const recording = ({ level, record }: SmtpTranscript.Recorder, annotations: Annotations): Transcript => {
+  const connection = String(annotations["connection"] ?? "")
+  const write = (entry: Unplaced<SmtpTranscript.Entry>): Effect.Effect<void> =>
+    Effect.catchDefect(
+      Effect.flatMap(entries.now, (at) => record({ ...entry, connection, at })),
+      () => Effect.void
+    )
+  return {
+    isOn: true,
+    client: (command) => write({ kind: "command", from: "client", text: SmtpCommand.render(command) }),
+    server: (reply, isAuth) => {
+      const lines = isAuth ? [reply.enhancedCode ?? ""] : reply.lines
+      return write({ kind: "reply", from: "server", code: reply.code, lines })
+    },
+    event: (text) => write({ kind: "event", from: "event", text }),
+    body: (chunks) =>
+      Effect.suspend(() => {
+        const size = entries.sizeOf(chunks)
+        return write({ kind: "content", from: "client", size, ...(level === "full" ? entries.write(chunks) : {}) })
+      })
+  }
+}
+
+export const make = (transcript: Resolved["transcript"], annotations: Annotations): Transcript =>
+  transcript === "off"
+    ? off
+    : typeof transcript === "string"
+    ? logging(transcript, annotations)
+    : recording(transcript, annotations)

@@ -5,7 +5,7 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Sasl from "../Sasl.ts"
 import * as SmtpError from "../SmtpError.ts"
-import type { Options } from "./options.ts"
+import { type Given as Options, put, type TextOption, textOptions } from "./textOptions.ts"
 
 const schemes: { readonly [scheme: string]: Options } = {
   "smtp:": {},
@@ -13,19 +13,13 @@ const schemes: { readonly [scheme: string]: Options } = {
   "lmtp:": { protocol: "lmtp" }
 }
 
-const texts = [
-  "tls",
-  "servername",
-  "name",
-  "localAddress",
-  "minimumMechanism",
-  "channelBinding",
-  "transcript",
-  "path"
-] as const
-/** Those of `tlsOptions` that are one text. */
-const tlsTexts = ["minVersion", "maxVersion", "ciphers"] as const
-const timeouts = ["dns", "connect", "greeting", "tls", "command", "data", "final", "idle", "quit", "total"] as const
+/** The scheme says which protocol it is. */
+const parameters: ReadonlyMap<string, TextOption> = new Map(
+  textOptions.filter(({ parameter }) => parameter !== "protocol").map((option) => [option.parameter, option])
+)
+
+/** The parameters as messages list them. */
+const known = [...new Set([...parameters.keys()].map((name) => name.replace(/^(.*)\..*/, "$1.NAME")))].join(", ")
 
 const refuse = (message: string) =>
   Result.fail(new SmtpError.ECONFIG({ command: "API", attempted: false, field: "url", message: `url: ${message}` }))
@@ -39,59 +33,22 @@ const decoded = (text: string): string | undefined => {
   return value.includes("\ufffd") ? undefined : value
 }
 
-type Read = { -readonly [K in keyof Options]: Options[K] }
-
-const parameter = (options: Read, key: string, value: string): boolean => {
-  if ((texts as ReadonlyArray<string>).includes(key)) return Reflect.set(options, key, value)
-  if ((tlsTexts as ReadonlyArray<string>).includes(key)) {
-    options.tlsOptions = { ...options.tlsOptions, [key]: value }
-    return true
-  }
-  switch (key) {
-    case "pins":
-      options.tlsOptions = { ...options.tlsOptions, pins: value.split(",") }
-      return true
-    case "mechanisms":
-      options.mechanisms = value.split(",")
-      return true
-    case "family":
-      return Reflect.set(options, key, Number(value))
-    case "allowInsecureAuth":
-      return Reflect.set(options, key, value === "true" ? true : value === "false" ? false : value)
-    case "rejectUnauthorized":
-      options.tlsOptions = { ...options.tlsOptions, rejectUnauthorized: value !== "false" }
-      return value === "true" || value === "false"
-    default: {
-      const name = timeouts.find((timeout) => key === `timeouts.${timeout}`)
-      if (name === undefined) return false
-      options.timeouts = { ...options.timeouts, [name]: /^\d+$/.test(value) ? Number(value) : value }
-      return true
-    }
-  }
-}
-
-const known = [
-  ...texts,
-  ...tlsTexts,
-  "pins",
-  "mechanisms",
-  "family",
-  "allowInsecureAuth",
-  "rejectUnauthorized",
-  "timeouts.NAME"
-].join(", ")
-
-/** Puts the query into the options; says what is wrong with it. */
-const readQuery = (options: Read, query: URLSearchParams): string | undefined => {
-  const { tls } = options
+/** The options with those of the query; or what is wrong with it. */
+const readQuery = (given: Options, query: URLSearchParams): Options | string => {
+  let options = given
   const seen = new Set<string>()
-  for (const [key, value] of query) {
+  for (const [key, text] of query) {
     if (seen.has(key)) return "a query parameter is given twice; leave one out"
     seen.add(key)
-    if (!parameter(options, key, value)) return `a query parameter is unknown or has no such value; known are ${known}`
+    const option = parameters.get(key)
+    const value = option?.read(text)
+    if (option === undefined || (value === text && !option.isLenient)) {
+      return `a query parameter is unknown or has no such value; known are ${known}`
+    }
+    options = put(options, option.path, value)
   }
-  return tls === undefined || options.tls === tls
-    ? undefined
+  return given.tls === undefined || options.tls === given.tls
+    ? options
     : "smtps: is implicit TLS; for another mode write smtp: with the parameter tls"
 }
 
@@ -117,13 +74,15 @@ export const fromUrl = (input: string | URL | Redacted.Redacted<string>): Result
     return refuse(`"%" in user, password or host must be written %25, other characters as %XX of their UTF-8`)
   }
   if ((username === "") !== (password === "")) return refuse("user and password go together")
-  const options: Read = { ...schemes[url.protocol] }
-  if (host !== "") options.host = host.replace(/^\[(.*)\]$/, "$1")
-  if (username !== "") options.auth = Sasl.password({ username, password: Redacted.make(password) })
-  const problem = readQuery(options, url.searchParams)
-  if (problem !== undefined) return refuse(problem)
-  if (url.port !== "") options.port = Number(url.port)
+  const address: Options = {
+    ...schemes[url.protocol],
+    ...(host === "" ? {} : { host: host.replace(/^\[(.*)\]$/, "$1") }),
+    ...(username === "" ? {} : { auth: Sasl.password({ username, password: Redacted.make(password) }) })
+  }
+  const options = readQuery(address, url.searchParams)
+  if (typeof options === "string") return refuse(options)
+  if (url.port !== "") return Result.succeed({ ...options, port: Number(url.port) })
   // RFC 6409: with credentials it is a submission.
-  else if (url.protocol === "smtp:" && username !== "" && options.tls !== "implicit") options.port = 587
-  return Result.succeed(options)
+  const isSubmission = url.protocol === "smtp:" && username !== "" && options.tls !== "implicit"
+  return Result.succeed(isSubmission ? { ...options, port: 587 } : options)
 }

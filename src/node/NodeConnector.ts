@@ -184,6 +184,8 @@ const opened = (
     return Effect.sync(() => socket.off("connect", onConnect).destroy())
   })
 
+const ignore = () => {}
+
 const dial = Effect.fnUntraced(function*(
   socket: net.Socket,
   target: Target,
@@ -196,13 +198,12 @@ const dial = Effect.fnUntraced(function*(
     return yield* misconfigured("target.address", "the target has no IP address; take targets from resolve")
   }
   let duplex: Duplex | undefined
-  socket.on("error", () => {})
-  yield* Effect.addFinalizer(() =>
-    Effect.sync(() => {
-      duplex?.destroy()
-      socket.destroy()
-    }).pipe(Effect.ignoreCause)
-  )
+  socket.on("error", ignore)
+  const free = Effect.sync(() => {
+    duplex?.destroy()
+    socket.destroy()
+  })
+  yield* Scope.addFinalizer(yield* Scope.Scope, Effect.ignoreCause(free))
   return yield* opened(socket, target, options, sessions, (opened) => {
     duplex = opened
   })

@@ -33,6 +33,33 @@ export interface Info {
 
 const ignore = () => {}
 
+/** Up to so many octets are copied into one array: that costs less than a write of several. */
+const few = 16_384
+
+const isFew = (chunks: ReadonlyArray<Uint8Array>): boolean => {
+  let octets = 0
+  for (const { length } of chunks) octets += length
+  return octets <= few
+}
+
+const owner = Symbol("owner")
+
+/** A stream that knows who listens to it: so its listeners are the same functions for all. */
+type Owned = NodeStream & { [owner]?: NodeDuplex }
+
+function onData(this: Owned, octets: Uint8Array): void {
+  this[owner]?.take(octets)
+}
+function onDrain(this: Owned): void {
+  this[owner]?.drained()
+}
+function onClosed(this: Owned): void {
+  this[owner]?.finish({ _tag: "Closed" })
+}
+function onError(this: Owned, cause: unknown): void {
+  this[owner]?.finish({ _tag: codeOf(cause).startsWith("ERR_SSL_") ? "Tls" : "Errno", cause })
+}
+
 class NodeDuplex implements Duplex {
   readonly secured: boolean
   readonly localAddress: string | undefined
@@ -65,29 +92,31 @@ class NodeDuplex implements Duplex {
   }
 
   private attach(): void {
-    this.stream.on("drain", this.onDrain).on("end", this.onClosed).on("close", this.onClosed).on("error", this.onError)
+    const stream: Owned = this.stream
+    stream[owner] = this
+    stream.on("drain", onDrain).on("end", onClosed).on("close", onClosed).on("error", onError)
     if (this.listener !== undefined) this.flow()
   }
 
   private detach(): void {
-    this.stream.off("drain", this.onDrain).off("end", this.onClosed).off("close", this.onClosed)
-      .off("error", this.onError).off("data", this.onData)
+    this.stream.off("drain", onDrain).off("end", onClosed).off("close", onClosed).off("error", onError)
+      .off("data", onData)
   }
 
   private flow(): void {
-    this.stream.off("data", this.onData).on("data", this.onData).resume()
+    this.stream.off("data", onData).on("data", onData).resume()
   }
 
-  private readonly onData = (octets: Uint8Array): void => {
+  take(octets: Uint8Array): void {
     this.hasSpoken = true
     this.listener?.onData(octets)
   }
-  private readonly onDrain = (): void => this.listener?.onDrain()
-  private readonly onClosed = (): void => this.finish({ _tag: "Closed" })
-  private readonly onError = (cause: unknown): void =>
-    this.finish({ _tag: codeOf(cause).startsWith("ERR_SSL_") ? "Tls" : "Errno", cause })
 
-  private finish(ended: Ended): void {
+  drained(): void {
+    this.listener?.onDrain()
+  }
+
+  finish(ended: Ended): void {
     this.detach()
     this.ended = ended
     this.listener?.onEnd(ended)
@@ -102,9 +131,14 @@ class NodeDuplex implements Duplex {
 
   readonly write = (chunks: ReadonlyArray<Uint8Array>): boolean => {
     if (this.isOver || this.ended !== undefined) return true
-    this.stream.cork()
-    for (const chunk of chunks) this.stream.write(chunk)
-    this.stream.uncork()
+    const [first] = chunks
+    if (first !== undefined && chunks.length === 1) this.stream.write(first)
+    else if (isFew(chunks)) this.stream.write(Buffer.concat(chunks))
+    else {
+      this.stream.cork()
+      for (const chunk of chunks) this.stream.write(chunk)
+      this.stream.uncork()
+    }
     return !this.stream.writableNeedDrain
   }
 

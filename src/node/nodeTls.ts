@@ -19,6 +19,7 @@ import { ETLS } from "../SmtpError.ts"
 import { escapeText } from "../SmtpReply.ts"
 import * as channelBinding from "./channelBinding.ts"
 import { hasUnsafe, unbracket } from "./hostName.ts"
+import { contextFor } from "./secureContexts.ts"
 import { type Expected, identify, type Peer, peerOf, pinMismatch } from "./tlsIdentity.ts"
 
 /** The name as certificates and SNI have it: no brackets, no zone, no final dot, A-labels. */
@@ -49,7 +50,7 @@ const authority = (pem: Pem): string | Buffer => {
   return read
 }
 
-const contextOf = (options: TlsOptions): tls.SecureContext => {
+const createContext = (options: TlsOptions): tls.SecureContext => {
   const { ca, cert, key, passphrase, ciphers } = options
   return tls.createSecureContext({
     minVersion: options.minVersion ?? "TLSv1.2",
@@ -68,6 +69,19 @@ const withoutValues = (cause: unknown): unknown =>
   codeOf(cause).startsWith("ERR_INVALID_ARG")
     ? Object.assign(new Error("a value has the wrong type"), { code: codeOf(cause) })
     : cause
+
+const contextOf = (options: TlsOptions): Result.Result<tls.SecureContext, ETLS> =>
+  Result.try({
+    try: () => createContext(options),
+    catch: (cause) =>
+      refused(
+        "options.tlsOptions",
+        `tlsOptions: OpenSSL does not take them: ${
+          codeOf(cause)
+        }; check ca, cert, key and passphrase (PEM), and ciphers`,
+        withoutValues(cause)
+      )
+  })
 
 /**
  * What one handshake goes by.
@@ -104,18 +118,7 @@ export const settingsOf = (upgrade: TlsUpgrade): Result.Result<Settings, ETLS> =
     return Result.fail(refused("options.tlsOptions", `tlsOptions: ${fault.field} ${fault.message}`))
   }
   const pins = (policy.pins ?? []).flatMap((pin) => tlsOptions.canonicalPin(pin) ?? [])
-  const context = Result.try({
-    try: () => contextOf(policy),
-    catch: (cause) =>
-      refused(
-        "options.tlsOptions",
-        `tlsOptions: OpenSSL does not take them: ${
-          codeOf(cause)
-        }; check ca, cert, key and passphrase (PEM), and ciphers`,
-        withoutValues(cause)
-      )
-  })
-  return Result.map(context, (secureContext) => ({
+  return Result.map(contextFor(policy, contextOf), (secureContext) => ({
     name,
     pins,
     policy,

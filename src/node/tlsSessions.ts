@@ -117,8 +117,25 @@ export const make = (): TlsSessions => new Store()
 type Server = Pick<Endpoint, "host" | "port" | "path">
 
 const digest = (octets: string | Uint8Array): string => createHash("sha256").update(octets).digest("hex")
+
+/** Most texts whose digests are kept. */
+const maxTexts = 16
+const texts = new Map<string, string>()
+
+/** The digest of a certificate, which is no secret: kept, as it is the same one for most connections. */
+const certificateDigest = (pem: string | Uint8Array): string => {
+  if (typeof pem !== "string") return digest(pem)
+  const found = texts.get(pem) ?? digest(pem)
+  if (texts.size >= maxTexts) texts.clear()
+  texts.set(pem, found)
+  return found
+}
 const digests = (pem: TlsOptions["ca"]): ReadonlyArray<string> =>
-  pem === undefined ? [] : typeof pem === "string" || pem instanceof Uint8Array ? [digest(pem)] : pem.map(digest)
+  pem === undefined
+    ? []
+    : typeof pem === "string" || pem instanceof Uint8Array
+    ? [certificateDigest(pem)]
+    : pem.map(certificateDigest)
 const secretDigest = (secret: Redacted.Redacted<string | Uint8Array> | undefined): ReadonlyArray<string> =>
   secret === undefined ? [] : [digest(Redacted.value(secret))]
 

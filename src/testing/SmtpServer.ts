@@ -45,6 +45,7 @@ export {
   surplus,
   tlsFailure
 } from "./faults.ts"
+export { fromTranscript } from "./fromTranscript.ts"
 export type { ConnectionInfo, Received, Records, TranscriptLine } from "./records.ts"
 export {
   type Command,
@@ -52,6 +53,7 @@ export {
   type Handler,
   type Respond,
   type Script,
+  type ScriptedConnection,
   type SessionView,
   type Tls
 } from "./script.ts"
@@ -79,7 +81,7 @@ const dialling = (script: Resolved, attempt: number): ReadonlyArray<Fault> =>
 
 const make = Effect.fnUntraced(function*(script: Resolved) {
   const scope = yield* Scope.Scope
-  const recorder = new Recorder(!script.digest)
+  const recorder = new Recorder(script)
   let attempts = 0
 
   const dial = Effect.fnUntraced(function*(target: Target): Effect.fn.Return<void, ESOCKET> {

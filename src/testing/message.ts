@@ -104,7 +104,7 @@ const finalPlans = (
       ? session.say(554, "5.5.1", "no valid recipients")
       : sink.isOverLimit
       ? session.say(552, "5.3.4", "the message is too large")
-      : session.say(250, "2.0.0", `queued as ${session.recorder.messages.length + 1}`)
+      : session.say(250, "2.0.0", `queued as ${session.recorder.accepted + 1}`)
   const plan = (recipient: Mail.Address | undefined) => {
     const command = { verb: message.via, argument: "", line: message.via, recipient: recipient?.path, message }
     return conversation.plan(steps, () => session.answer("message", command, byDefault))
@@ -134,6 +134,32 @@ const idle = Effect.fnUntraced(function*(session: Session): Effect.fn.Return<voi
   yield* Effect.forkChild(Effect.ignore(later))
 })
 
+/** Hands an accepted message to the script's `store`, whose answer takes the place of each acceptance. */
+const stored = Effect.fnUntraced(function*<A extends { readonly answer: Answer }>(
+  session: Session,
+  message: Received,
+  plans: ReadonlyArray<A>
+): Effect.fn.Return<ReadonlyArray<A>> {
+  const { store } = session.script
+  if (store === undefined || message.to.length === 0) return plans
+  const failed = (defect: unknown) => {
+    session.connection.line("event", `store failed: ${defect}`)
+    return Effect.succeed(session.say(451, "4.3.0", "the message could not be stored"))
+  }
+  const answer = yield* Effect.catchDefect(Effect.suspend(() => store(message)), failed)
+  return answer === undefined ? plans : plans.map((plan) => isPositive(plan.answer) ? { ...plan, answer } : plan)
+})
+
+/** The recipients whose plan says yes; one plan may be for all. */
+const acceptedBy = (
+  plans: ReadonlyArray<{ readonly answer: Answer }>,
+  recipients: ReadonlyArray<Mail.Address>
+): ReadonlyArray<Mail.Address> =>
+  recipients.filter((_, i) => {
+    const plan = plans[i] ?? plans[0]
+    return plan !== undefined && isPositive(plan.answer)
+  })
+
 const finish = Effect.fnUntraced(function*(
   session: Session,
   sink: Sink,
@@ -146,13 +172,12 @@ const finish = Effect.fnUntraced(function*(
   session.connection.line("event", `message of ${sink.size} octets by ${via}`)
   session.transaction = undefined
   const steps: ReadonlyArray<Step> = via === "DATA" ? ["message"] : ["bdat", "message"]
-  const plans = replied === undefined
-    ? finalPlans(session, transaction, sink, received(recipients), steps)
-    : [{ answer: replied }]
-  const accepted = recipients.filter((_, i) => {
-    const plan = plans[i] ?? plans[0]
-    return plan !== undefined && isPositive(plan.answer)
-  })
+  const planned: ReadonlyArray<(Plan & { readonly answer: Answer }) | { readonly answer: Answer }> =
+    replied === undefined
+      ? finalPlans(session, transaction, sink, received(recipients), steps)
+      : [{ answer: replied }]
+  const plans = yield* stored(session, received(acceptedBy(planned, recipients)), planned)
+  const accepted = acceptedBy(plans, recipients)
   if (accepted.length > 0) session.recorder.accept(received(accepted))
   for (const plan of plans) if ("step" in plan) yield* session.conversation.emit(plan)
   yield* idle(session)

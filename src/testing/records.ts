@@ -71,7 +71,7 @@ export interface ConnectionInfo {
   readonly bytesReceived: number
   /** How many of them came in the clear. */
   readonly bytesInClear: number
-  /** All that came from the client; undefined in digest mode. */
+  /** All that came from the client; undefined in digest mode, and for a server that forgets. */
   readonly bytes: Uint8Array | undefined
 }
 
@@ -141,7 +141,7 @@ export class Connection {
   }
 
   line(from: TranscriptLine["from"], text: string): void {
-    this.recorder.lines.push({ connection: this.id, from, text })
+    this.recorder.line({ connection: this.id, from, text })
   }
 
   /** Every line of octets that go out. */
@@ -152,7 +152,7 @@ export class Connection {
   close(): void {
     this.open = false
     this.line("event", "closed")
-    this.recorder.changed()
+    this.recorder.closed(this)
   }
 
   info(): ConnectionInfo {
@@ -169,27 +169,52 @@ export class Connection {
   }
 }
 
+/** What a server remembers: three fields of its script. */
+export interface Remembers {
+  readonly digest: boolean
+  readonly forget: boolean
+  readonly watch: ((line: TranscriptLine) => void) | undefined
+}
+
 /** The memory of one server. */
 export class Recorder {
   readonly keepsOctets: boolean
+  private readonly forgets: boolean
+  private readonly watch: Remembers["watch"]
+  /** How many messages were accepted. */
+  accepted = 0
+  private connected = 0
   readonly messages: Array<Received> = []
   readonly lines: Array<TranscriptLine> = []
-  private readonly all: Array<Connection> = []
+  private readonly all = new Set<Connection>()
   private readonly watchers = new Set<() => void>()
 
-  constructor(keepsOctets: boolean) {
-    this.keepsOctets = keepsOctets
+  constructor({ digest, forget, watch }: Remembers) {
+    this.keepsOctets = !digest && !forget
+    this.forgets = forget
+    this.watch = watch
   }
 
   connection(): Connection {
-    const connection = new Connection(this.all.length + 1, this)
-    this.all.push(connection)
+    const connection = new Connection(++this.connected, this)
+    this.all.add(connection)
     connection.line("event", "connected")
     return connection
   }
 
+  line(line: TranscriptLine): void {
+    if (!this.forgets) this.lines.push(line)
+    this.watch?.(line)
+  }
+
   accept(message: Received): void {
-    this.messages.push(message)
+    this.accepted++
+    if (!this.forgets) this.messages.push(message)
+    this.changed()
+  }
+
+  closed(connection: Connection): void {
+    if (this.forgets) this.all.delete(connection)
     this.changed()
   }
 
@@ -213,8 +238,8 @@ export class Recorder {
   readonly records: Records = {
     received: Effect.sync(() => this.messages.slice()),
     transcript: Effect.sync(() => this.lines.slice()),
-    connections: Effect.sync(() => this.all.map((connection) => connection.info())),
-    awaitReceived: (n) => Effect.map(this.until(() => this.messages.length >= n), () => this.messages.slice()),
-    awaitClosed: this.until(() => this.all.every((connection) => !connection.open))
+    connections: Effect.sync(() => Array.from(this.all, (connection) => connection.info())),
+    awaitReceived: (n) => Effect.map(this.until(() => this.accepted >= n), () => this.messages.slice()),
+    awaitClosed: this.until(() => [...this.all].every((connection) => !connection.open))
   }
 }

@@ -5,9 +5,10 @@
  *
  * @since 0.1.0
  */
+import type * as Effect from "effect/Effect"
 import { type Answer, reply } from "./answer.ts"
 import type { PlacedFault } from "./faults.ts"
-import type { Received } from "./records.ts"
+import type { Received, TranscriptLine } from "./records.ts"
 
 /**
  * A command as the server read it.
@@ -62,13 +63,14 @@ export interface SessionView {
 export type Handler = (command: Command, session: SessionView) => Answer | undefined
 
 /**
- * The handlers, by verb. `message` gives the final reply of a message (over LMTP once per recipient); `auth` is asked
+ * The handlers, by verb. `greeting` is asked before any command; `message` gives the final reply of a message (over LMTP once per recipient); `auth` is asked
  * for the AUTH command and for each line the client sends in answer to a 334.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Respond {
+  readonly greeting?: Handler | undefined
   readonly ehlo?: Handler | undefined
   readonly helo?: Handler | undefined
   readonly lhlo?: Handler | undefined
@@ -86,6 +88,19 @@ export interface Respond {
   readonly help?: Handler | undefined
   readonly quit?: Handler | undefined
   readonly unknown?: Handler | undefined
+}
+
+/**
+ * What handlers made for one connection know of it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ScriptedConnection {
+  /** Number of the connection, from 1. */
+  readonly id: number
+  /** Puts an event into the transcript. */
+  readonly note: (text: string) => void
 }
 
 /**
@@ -164,10 +179,23 @@ export interface Script {
   /** True: TLS from the first octet; false: never. Absent: in memory whatever the client does, and on port 465 TLS. */
   readonly implicitTls?: boolean | undefined
   readonly tls?: Tls | undefined
-  readonly respond?: Respond | undefined
+  /** The handlers; or what makes them for each connection anew, so that they may keep a state. */
+  readonly respond?: Respond | ((connection: ScriptedConnection) => Respond) | undefined
   readonly faults?: ReadonlyArray<PlacedFault> | undefined
   /** True: keep length and SHA-256 of each message instead of its octets. */
   readonly digest?: boolean | undefined
+  /**
+   * Takes a message that is about to be accepted; the final reply waits for it. An answer of 4yz or 5yz refuses the
+   * message after all, and so does a defect: 451.
+   */
+  readonly store?: ((message: Received) => Effect.Effect<Answer | undefined>) | undefined
+  /** Is told every line and event when it comes, secrets of the client included. */
+  readonly watch?: ((line: TranscriptLine) => void) | undefined
+  /**
+   * True: nothing is remembered of what is over, so that the server can run for long. `received` and `transcript` stay
+   * empty, and `awaitReceived` only counts. Default false.
+   */
+  readonly forget?: boolean | undefined
   /** Longest command line in octets, without CRLF; longer ones get 500. Default 12 288. */
   readonly commandLimit?: number | undefined
   /** In memory: octets that a client may write ahead of the server before `write` returns false. Default 65 536. */
@@ -184,9 +212,12 @@ export interface Resolved {
   readonly requireAuth: boolean
   readonly implicitTls: boolean | undefined
   readonly tls: { readonly [K in keyof Tls]-?: Exclude<Tls[K], undefined> }
-  readonly respond: Respond
+  readonly respond: Exclude<Script["respond"], undefined>
   readonly faults: ReadonlyArray<PlacedFault>
   readonly digest: boolean
+  readonly store: Script["store"]
+  readonly watch: Script["watch"]
+  readonly forget: boolean
   readonly commandLimit: number
   readonly highWaterMark: number
 }
@@ -239,6 +270,9 @@ export const resolve = (script: Script): Resolved => {
     respond: {},
     faults: [],
     digest: false,
+    store: undefined,
+    watch: undefined,
+    forget: false,
     commandLimit: 12_288,
     highWaterMark: 65_536
   }

@@ -20,10 +20,13 @@ import type { Transport } from "./transport.ts"
 
 type Command = Script.Command
 
+const nothing: Command = { verb: "", argument: "", line: "" }
+
 const greet = Effect.fnUntraced(function*(session: Session): Effect.fn.Return<void, Over> {
   const opening = yield* session.conversation.transport.opening
   if (opening === "tls") yield* handshake(session)
-  yield* session.reply(["greeting"], () => session.script.greeting, (given) => {
+  const answer = () => session.answer("greeting", nothing, () => session.script.greeting)
+  yield* session.reply(["greeting"], answer, (given) => {
     session.isRefused = given.code >= 400
   })
 })

@@ -32,6 +32,7 @@ export class Session implements Peer {
   readonly recorder: Recorder
   readonly connection: Connection
   readonly conversation: Conversation
+  private respond: Script.Respond | undefined
   helo: string | undefined
   /** The client said EHLO or LHLO, not HELO. */
   isExtended = false
@@ -73,7 +74,15 @@ export class Session implements Peer {
 
   /** What the script answers, else the default. */
   answer(verb: keyof Script.Respond, command: Command, byDefault: () => Answer): Answer {
-    return this.script.respond[verb]?.(command, this.view) ?? byDefault()
+    this.respond ??= this.handlers()
+    return this.respond[verb]?.(command, this.view) ?? byDefault()
+  }
+
+  private handlers(): Script.Respond {
+    const { respond } = this.script
+    const { connection } = this
+    const note = (text: string) => connection.line("event", text)
+    return typeof respond === "function" ? respond({ id: connection.id, note }) : respond
   }
 
   /** Answers a command at a step: what the reply says happens, then it is sent. */

@@ -8,13 +8,13 @@ import type { SmtpConnector } from "../../src/SmtpConnector.ts"
 import {
   alice,
   assertOctets,
+  type Described,
   type Doors,
   type Lacks,
   type Login,
   type Options,
   passwordOf,
   type Profile,
-  type Service,
   type Store,
   Subject
 } from "../support/contract/subject.ts"
@@ -30,7 +30,7 @@ import {
 
 export type Target = Layer.Layer<Subject | SmtpConnector>
 
-const target = <R, E>(make: Effect.Effect<Service, E, R>, server: Layer.Layer<R>): Target =>
+const target = <R, E>(make: Effect.Effect<Described, E, R>, server: Layer.Layer<R>): Target =>
   Layer.mergeAll(Layer.effect(Subject, Effect.orDie(make)).pipe(Layer.provide(server)), NodeConnector.layer)
 
 const isFor = (recipient: string) => (mail: { readonly recipients: ReadonlyArray<string> }) =>
@@ -120,7 +120,7 @@ const postfixProfile: Profile = {
   replies: { vrfy: 252, expn: 500, help: 500 }
 }
 
-const postfixRecipients: Service["recipients"] = {
+const postfixRecipients: Described["recipients"] = {
   refused: { address: fates.reject, code: 550 },
   deferred: { address: fates.defer, code: 450 },
   closing: { address: fates.disc421, code: 421 },
@@ -161,7 +161,7 @@ const postfix = (
   doors: (server: Postfix.Service) => Partial<Doors> = () => ({})
 ): Target =>
   target(
-    Effect.map(Postfix.Postfix, (server): Service => ({
+    Effect.map(Postfix.Postfix, (server): Described => ({
       ...common(server),
       profile: { ...postfixProfile, ...profile },
       recipients: postfixRecipients,
@@ -228,10 +228,10 @@ const sink = (
   protocol: "smtp" | "lmtp",
   profile: Partial<Profile> = {},
   doors: (door: (port: SmtpSink.Port) => Options) => Pick<Doors, "closesAtData" | "refusesInGreeting">,
-  recipients: (door: (port: SmtpSink.Port) => Options) => Partial<Service["recipients"]> = () => ({})
+  recipients: (door: (port: SmtpSink.Port) => Options) => Partial<Described["recipients"]> = () => ({})
 ): Target =>
   target(
-    Effect.map(SmtpSink.SmtpSink, (server): Service => {
+    Effect.map(SmtpSink.SmtpSink, (server): Described => {
       const door = (name: SmtpSink.Port): Options => ({
         host: server.host,
         port: server.ports[name],
@@ -269,7 +269,7 @@ const sinkFaults = {
     refusesInGreeting: door("busy"),
     closesAtData: door("dropData")
   }),
-  recipients: (door: (port: SmtpSink.Port) => Options): Partial<Service["recipients"]> => ({
+  recipients: (door: (port: SmtpSink.Port) => Options): Partial<Described["recipients"]> => ({
     refused: { address: "refused@mx.test", code: 500, forAll: true, door: door("refuseRcpt") },
     closing: { address: "closing@mx.test", code: 421, forAll: true, door: door("close421") },
     afterData: { address: "after@mx.test", code: 450, forAll: true, door: door("deferDot") }
@@ -316,7 +316,7 @@ const npm = (
   profile: Partial<Profile>
 ) =>
   target(
-    Effect.map(SmtpServerNpm.SmtpServerNpm, (server): Service => {
+    Effect.map(SmtpServerNpm.SmtpServerNpm, (server): Described => {
       const door = (name: SmtpServerNpm.Port): Options => ({ ...secured(server, server.ports[name]), protocol })
       return {
         ...common(server),
@@ -377,7 +377,7 @@ const dovecotSubmission: Profile = {
   offers: { clear: sorted(...dovecotKeywords, "STARTTLS"), secure: dovecotKeywords },
   sizeLimit: 52_428_800,
   mechanisms: dovecotMechanisms,
-  withoutLogin: { tag: "ENOAUTH", code: 530 },
+  withoutLogin: { tag: "ENOAUTH", code: 530, misreads: true },
   judgesCredentials: true,
   replies: { vrfy: 501, expn: 500, help: 500 }
 }
@@ -401,7 +401,7 @@ const dovecotLogins = (server: Dovecot.Service, door: Options) => (mechanism: st
   return [{ credentials: Sasl.external(), door: shown }]
 }
 
-const dovecotRecipients: Service["recipients"] = {
+const dovecotRecipients: Described["recipients"] = {
   refused: { address: fates.reject, code: 550 },
   deferred: { lacks: "defers as the final reply" },
   closing: { lacks: "does not" },
@@ -411,7 +411,7 @@ const dovecotRecipients: Service["recipients"] = {
 
 const dovecot = (protocol: "smtp" | "lmtp", port: Dovecot.Port, implicit: Dovecot.Port): Target =>
   target(
-    Effect.map(Dovecot.Dovecot, (server): Service => {
+    Effect.map(Dovecot.Dovecot, (server): Described => {
       const door = (name: Dovecot.Port): Options => ({ ...secured(server, server.ports[name]), protocol })
       const main = door(port)
       return {

@@ -12,10 +12,13 @@ export interface Reply {
 export interface Where {
   /** As errors name it. */
   readonly command: string
-  readonly stage: "CONN" | "EHLO" | "STARTTLS" | "AUTH" | "MAIL" | "RCPT" | "DATA" | "BODY" | "FINAL" | "OTHER"
+  readonly stage: "CONN" | "EHLO" | "STARTTLS" | "AUTH" | "MAIL" | "RCPT" | "DATA" | "BDAT" | "BODY" | "FINAL" | "OTHER"
   /** False when this is the first that the call says. */
   readonly attempted?: boolean
   readonly recipient?: string
+  /** Default: at the final reply. */
+  readonly inDoubt?: boolean
+  readonly handedOver?: boolean
 }
 
 export interface Refused {
@@ -60,30 +63,65 @@ export interface Message {
   readonly isWhole: boolean
 }
 
+/** Whoever waits behind a terminator: he may be told to leave, and says in the end what he knows. */
+export interface Leaver {
+  readonly leave: () => void
+  readonly known: () => Known
+}
+
+/** What is known of a message whose terminator was handed over. */
+export interface Known {
+  readonly inDoubt: boolean
+  readonly reply: string | undefined
+}
+
+/** A question that the server has to answer: what it was, and which deadline runs for it. */
+export interface Owed {
+  readonly verb: string
+  readonly deadline: "greeting" | "command" | "final" | "quit"
+}
+
 export type Ask =
   | { readonly _tag: "Dial" }
   | { readonly _tag: "Greeting" }
-  /** One that is optional goes unsaid on a connection that is over. */
+  /** A command and its reply. One that is optional goes unsaid on a connection that is over. */
   | { readonly _tag: "Command"; readonly line: string; readonly where: Where; readonly isOptional?: boolean }
   | { readonly _tag: "GiveUp" }
-  | { readonly _tag: "Body"; readonly message: Message }
-  | { readonly _tag: "Final"; readonly message: Message; readonly count: number }
+  /** Octets in one write; the replies to them are waited for later. */
+  | { readonly _tag: "Say"; readonly octets: string; readonly owes: ReadonlyArray<Owed> }
+  /** The next reply. With `leaver` the message was handed over: an interruption waits for what is still said. */
+  | { readonly _tag: "Reply"; readonly where: Where; readonly leaver: Leaver | undefined }
+  /** A reply that is there already. */
+  | { readonly _tag: "Take" }
+  /** A body begins, or ends without a terminator; it waits for replies and for nothing else, or goes on. */
+  | { readonly _tag: "Begin" | "Cease" | "Pause" | "Proceed"; readonly where: Where }
+  /** The next piece of the message's own stream. */
+  | { readonly _tag: "Pull"; readonly where: Where }
+  | {
+    readonly _tag: "Write"
+    readonly where: Where
+    readonly writes: ReadonlyArray<string>
+    /** Its reply is due from the last of the writes on. */
+    readonly owes?: Owed
+  }
+  /** The last octets of a body, unless the connection is over. */
+  | { readonly _tag: "Terminate"; readonly where: Where; readonly octets: string; readonly owes: ReadonlyArray<Owed> }
   | { readonly _tag: "Upgrade" }
 
 /** What comes back: `failed` stands for the wire's failure, as the ending that it makes here. */
 export interface Answer {
   readonly reply?: Reply
-  readonly replies?: ReadonlyArray<Reply>
   readonly failed?: (where: Where) => Ending
+  readonly piece?: string
   readonly upgrade?: "done" | "plaintext" | "failed" | "late"
 }
 
 export type Call = Generator<Ask, End, Answer>
 
-const isPositive = ({ code }: Reply): boolean => code < 300
-const isRefusal = ({ code }: Reply): boolean => code >= 400
+export const isPositive = ({ code }: Reply): boolean => code < 300
+export const isRefusal = ({ code }: Reply): boolean => code >= 400
 /** A refusal that leaves the connection usable. */
-const isPolite = (reply: Reply): boolean => isRefusal(reply) && reply.code !== 421
+export const isPolite = (reply: Reply): boolean => isRefusal(reply) && reply.code !== 421
 
 /** The tag that a refusal gets, by where it comes. */
 const tagOf = (reply: Reply, { stage }: Where, isSecure = false): string => {
@@ -98,7 +136,7 @@ const tagOf = (reply: Reply, { stage }: Where, isSecure = false): string => {
     MAIL: "EENVELOPE",
     RCPT: "EENVELOPE"
   }
-  const later = { DATA: "EENVELOPE", BODY: "EMESSAGE", FINAL: "EMESSAGE", OTHER: "EPROTOCOL" }
+  const later = { DATA: "EENVELOPE", BDAT: "EMESSAGE", BODY: "EMESSAGE", FINAL: "EMESSAGE", OTHER: "EPROTOCOL" }
   return { ...tags, ...later }[stage]
 }
 
@@ -111,9 +149,9 @@ export const failure = (
   command: where.command,
   reply: undefined,
   code: undefined,
-  inDoubt: where.stage === "FINAL",
+  inDoubt: where.inDoubt ?? where.stage === "FINAL",
   attempted: where.attempted ?? true,
-  handedOver: where.stage === "FINAL",
+  handedOver: where.handedOver ?? where.stage === "FINAL",
   ...more
 })
 
@@ -121,7 +159,7 @@ export const refusal = (reply: Reply, where: Where, isSecure?: boolean): Ending 
   failure(tagOf(reply, where, isSecure), where, {
     reply: reply.id,
     code: reply.code,
-    inDoubt: where.stage === "FINAL" && !isRefusal(reply)
+    inDoubt: where.stage === "FINAL" ? !isRefusal(reply) : where.inDoubt ?? false
   })
 
 function* say(line: string, where: Where): Generator<Ask, Reply, Answer> {
@@ -161,102 +199,8 @@ export interface State {
   isTrusted: boolean
   isLmtp: boolean
   offers: ReadonlyArray<string>
-}
-
-const entry = (recipient: string, reply: Reply, where: Where): Refused => {
-  const { failed, inDoubt } = refusal(reply, where) as Extract<Ending, { failed: string }>
-  return { recipient, failed, reply: reply.id, code: reply.code, inDoubt }
-}
-
-/** The reply that speaks for several: the first 4yz, else the first. */
-const speaker = (
-  refused: ReadonlyArray<Refused>
-): { readonly reply: string | undefined; readonly code: number | undefined } => {
-  const replied = refused.filter(({ reply }) => reply !== undefined)
-  const { code, reply } = replied.find(({ code = 0 }) => code >= 400 && code < 500) ?? replied[0] ??
-    { code: undefined, reply: undefined }
-  return { reply, code }
-}
-
-const rcpt = (recipient: string): Where => ({ command: "RCPT TO", stage: "RCPT", attempted: true, recipient })
-const final: Where = { command: "DATA", stage: "FINAL" }
-
-/** DATA was refused: to everyone, where RCPT had refused some before. */
-const refusedData = (reply: Reply, where: Where, known: ReadonlyArray<Known>): Ending => {
-  const ending = refusal(reply, where)
-  if (!isPolite(reply) || known.every((one) => isPositive(one.reply))) return ending
-  const refused = known.map((one) =>
-    isPositive(one.reply) ? entry(one.recipient, reply, where) : entry(one.recipient, one.reply, rcpt(one.recipient))
-  )
-  return { ...ending, refused } as Ending
-}
-
-interface Known {
-  readonly recipient: string
-  readonly reply: Reply
-}
-
-export function* send(mail: Mail, state: State): Call {
-  if (state.needsReset) {
-    const reset = yield* simple("RSET", state, { attempted: false })
-    if (!("ok" in reset.ending)) return reset
-  }
-  const first: Where = { command: "MAIL FROM", stage: "MAIL" }
-  const from = yield* say(`MAIL FROM:<${mail.from}>`, first)
-  if (!isPositive(from)) return { ending: refusal(from, first, state.isSecure), usable: isPolite(from) }
-  state.needsReset = true
-  const known: Array<Known> = []
-  for (const recipient of mail.to) {
-    const reply = yield* say(`RCPT TO:<${recipient}>`, rcpt(recipient))
-    if (!isPositive(reply) && !isPolite(reply)) return { ending: refusal(reply, rcpt(recipient)), usable: false }
-    known.push({ recipient, reply })
-  }
-  const refused = known.filter(({ reply }) => !isPositive(reply))
-  if (mail.requireAll ? refused.length > 0 : refused.length === known.length) {
-    const entries = refused.map(({ recipient, reply }) => entry(recipient, reply, rcpt(recipient)))
-    const more = { ...speaker(entries), refused: entries, inDoubt: false }
-    return { ending: failure("EENVELOPE", { command: "RCPT TO", stage: "RCPT" }, more), usable: true }
-  }
-  const data: Where = { command: "DATA", stage: "DATA", attempted: true }
-  const go = yield* say("DATA", data)
-  if (go.code !== 354) return { ending: refusedData(go, data, known), usable: isPolite(go) }
-  return yield* deliver(mail, state, known)
-}
-
-/** The body, and who has it in the end. */
-function* deliver(
-  mail: Mail,
-  state: State,
-  known: ReadonlyArray<Known>
-): Call {
-  yield { _tag: "Body", message: mail.message }
-  const count = state.isLmtp ? known.filter(({ reply }) => isPositive(reply)).length : 1
-  const { failed, replies = [] } = yield { _tag: "Final", message: mail.message, count }
-  state.needsReset = !replies.some(isPositive)
-  if (failed !== undefined && replies.length === 0) return { ending: failed(final), usable: false }
-  const usable = failed === undefined && replies.every((reply) => isPositive(reply) || isPolite(reply))
-  let next = 0
-  const refused: Array<Refused> = []
-  const accepted: Array<string> = []
-  for (const { recipient, reply: before } of known) {
-    const after = isPositive(before) ? replies[state.isLmtp ? next++ : 0] : undefined
-    const decisive = isPositive(before) ? after : before
-    if (decisive === undefined) {
-      const lost = failed!(final) as Extract<Ending, { failed: string }>
-      refused.push({ recipient, failed: lost.failed, reply: lost.reply, code: lost.code, inDoubt: true })
-      continue
-    }
-    if (isPositive(decisive)) accepted.push(recipient)
-    else refused.push(entry(recipient, decisive, isPositive(before) ? final : rcpt(recipient)))
-  }
-  if (accepted.length > 0) {
-    const hasTold = failed !== undefined || replies.some(({ code }) => code === 421)
-    return { ending: { ok: true, reply: replies.at(-1)!.id, accepted, refused }, usable, hasTold }
-  }
-  const [only] = replies
-  if (failed === undefined && replies.length === 1 && !isPolite(only!)) return { ending: refusal(only!, final), usable }
-  const more = { ...speaker(refused), refused, inDoubt: refused.some(({ inDoubt }) => inDoubt) }
-  return { ending: failure("EMESSAGE", final, more), usable }
+  readonly pipelining: boolean
+  readonly chunking: boolean | "always"
 }
 
 export const username = "ann"

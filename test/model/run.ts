@@ -12,17 +12,21 @@ import * as Sasl from "../../src/Sasl.ts"
 import * as SmtpConnection from "../../src/SmtpConnection.ts"
 import { SmtpConnector } from "../../src/SmtpConnector.ts"
 import { type Probe, watched } from "../support/probe.ts"
-import { stuffed } from "./body.ts"
+import { canonical, stuffed } from "./body.ts"
 import type { Choices } from "./choices.ts"
 import * as client from "./client.ts"
 import { connectorOf, type Link } from "./network.ts"
 import { observed, Source, text } from "./observed.ts"
-import { garbage, newReply, type Said, verbOf, type Written } from "./server.ts"
+import { garbage, newReply, type Said, verbsOf, type Written } from "./server.ts"
 import { type Setting, settingOf } from "./setting.ts"
+import * as transaction from "./transaction.ts"
 import { type Job, Wire } from "./wire.ts"
 
 /** More than goes into two writes. */
 const long = "RSET\n.\n".repeat(22_000)
+
+/** More than a chunk has to have, and more than goes into one write. */
+const large = `${".\nlarge\n".repeat(9000)}z`
 
 const shown = (octets: string): string =>
   octets.length > 2000 ? `${JSON.stringify(octets.slice(0, 2000))}… (${octets.length})` : JSON.stringify(octets)
@@ -64,11 +68,12 @@ export class Sequence {
     this.#probe = probe
     this.#scope = scope
     this.#setting = settingOf(choices)
-    const { allowInsecureAuth, deadlines, protocol } = this.#setting
+    const { allowInsecureAuth, chunking, deadlines, pipelining, protocol } = this.#setting
     this.#wire = new Wire(deadlines)
     this.#wire.now = now
     const isLmtp = protocol === "lmtp"
-    this.#state = { needsReset: false, isSecure: false, isTrusted: allowInsecureAuth, isLmtp, offers: [] }
+    const said = { needsReset: false, offers: [], pipelining, chunking }
+    this.#state = { ...said, isSecure: false, isTrusted: allowInsecureAuth, isLmtp }
   }
 
   get #link(): Link {
@@ -93,7 +98,7 @@ export class Sequence {
 
   get #stage(): string {
     const ask = this.#wire.current?.ask
-    return ask === undefined ? "IDLE" : ask._tag === "Command" ? ask.where.stage : ask._tag.toUpperCase()
+    return ask === undefined ? "IDLE" : "where" in ask ? ask.where.stage : ask._tag.toUpperCase()
   }
 
   // Calls.
@@ -125,12 +130,13 @@ export class Sequence {
   })
 
   #open() {
-    const { allowInsecureAuth, deadlines: { total, ...deadlines }, protocol, tls } = this.#setting
+    const { allowInsecureAuth, chunking, deadlines: { total, ...deadlines }, pipelining, protocol, tls } = this.#setting
     const timeouts = Number.isFinite(total) ? { ...deadlines, total } : deadlines
     // Credentials on a connection that stays in clear are refused before anything is dialled.
     const isLoggingIn = this.#setting.isLoggingIn && (tls !== "off" || allowInsecureAuth)
     const auth = isLoggingIn ? credentials : undefined
-    const options = { auth, host: "mx.test", name: "me.test", tls, protocol, allowInsecureAuth, timeouts }
+    const how = { tls, protocol, allowInsecureAuth, pipelining, chunking, timeouts }
+    const options = { auth, host: "mx.test", name: "me.test", ...how }
     this.log.push(text(this.#setting))
     const make = SmtpConnection.make(options).pipe(
       Effect.tap((connection) => Effect.sync(() => this.#connection = connection)),
@@ -145,7 +151,7 @@ export class Sequence {
   #send(connection: SmtpConnection.SmtpConnection, id: number) {
     const to = Array.from({ length: 1 + this.#choices.below(3) }, (_, at) => `r${at}.${id}@mx.test`)
     const requireAll = this.#choices.oneIn(5)
-    const isWhole = this.#choices.oneIn(2)
+    const isWhole = this.#choices.below(3) > 0
     const whole = this.#choices.oneIn(25)
       ? long
       : this.#choices.pick(["x", "", ".\r\n", "Subject: x\n\n.dot\nend", "a\rb\r\n.\r\nRSET\r\n"])
@@ -157,7 +163,7 @@ export class Sequence {
     const more = source === undefined ? { message, isTimed: true } : { message, source, isTimed: true }
     return this.#call(
       `send to ${to.length}${isWhole ? `, ${shown(whole)}` : ", a stream"}`,
-      () => client.send(mail, this.#state),
+      () => transaction.send(mail, this.#state, this.#wire.isFresh),
       effect,
       more
     )
@@ -222,10 +228,8 @@ export class Sequence {
 
   #reply(): void {
     if (this.#rest !== undefined) return this.#finishReply()
-    const verb = verbOf(this.#wire)
+    const [verb = "nothing", nextVerb = "nothing", ...others] = verbsOf(this.#wire)
     const { reply, text } = this.#newReply(verb)
-    // Over LMTP a second reply may be owed, too.
-    const nextVerb = this.#wire.owed > 1 ? verb : "nothing"
     switch (this.#choices.below(14 + 4 * this.#calm)) {
       case 13: {
         const cut = 1 + this.#choices.below(text.length - 1)
@@ -249,8 +253,15 @@ export class Sequence {
       case 8:
         return this.#deliver(garbage(this.#choices), [], "malformed")
       default:
-        return this.#deliver(text, [reply], "nothing")
+        return this.#several({ reply, text }, nextVerb === "nothing" ? [] : [nextVerb, ...others])
     }
+  }
+
+  /** The first of the replies that are owed, with some or all of the others behind it. */
+  #several(first: Written, verbs: ReadonlyArray<string>): void {
+    const count = verbs.length === 0 ? 0 : this.#choices.pick([verbs.length, 0, this.#choices.below(verbs.length)])
+    const all = [first, ...verbs.slice(0, count).map((verb) => this.#newReply(verb))]
+    this.#deliver(all.map(({ text }) => text).join(""), all.map(({ reply }) => reply), "nothing")
   }
 
   #finishReply(): void {
@@ -276,7 +287,7 @@ export class Sequence {
       add(4 + calm, () => this.#upgraded(true))
       add(1, () => this.#upgraded(false))
     }
-    if (canHear && (wire.owed > 0 || this.#rest !== undefined)) add(12 + calm, () => this.#reply())
+    if (canHear && (wire.owed.length > 0 || this.#rest !== undefined)) add(12 + calm, () => this.#reply())
     if (wire.waitsFor === "source") add(6 + calm / 2, () => this.#feed())
     if (link.needsDrain) add(6 + calm / 2, () => this.#drain())
     const waiting = this.#tasks.filter((task) => task.ending === undefined).length
@@ -284,10 +295,12 @@ export class Sequence {
       add(waiting === 0 ? 12 + calm : 2, () => this.#newCall())
     }
     add(2, () => this.#advance())
-    if (unsettled.length > 0) add(this.#stage === "FINAL" ? 4 : 1, () => this.#interrupt(this.#choices.pick(unsettled)))
-    if (canHear && wire.owed === 0) add(1, () => this.#reply())
+    if (unsettled.length > 0) {
+      add(wire.isHandedOver ? 4 + calm / 8 : 1, () => this.#interrupt(this.#choices.pick(unsettled)))
+    }
+    if (canHear && wire.owed.length === 0) add(1, () => this.#reply())
     if (link.hasRoom) add(1, () => this.#clog())
-    if (this.#choices.oneIn(4)) add(1, () => this.#lose())
+    if (wire.isHandedOver || this.#choices.oneIn(4)) add(wire.isHandedOver ? 1 + calm / 30 : 1, () => this.#lose())
     if (this.#connection !== undefined && !wire.isClosed && this.#choices.oneIn(8)) add(1, () => this.#close())
     return actions
   }
@@ -305,17 +318,20 @@ export class Sequence {
 
   #feed(): void {
     const source = this.#wire.current!.job as Task
-    const what = this.#choices.pick(["end", "x\n", "a\n.b\n", ".\r\n.", "", "a\r", "\n", "fail"])
+    const what = this.#choices.pick(["end", "x\n", "a\n.b\n", ".\r\n.", "", "a\r", "\n", "fail", "large", "x", "large"])
     this.log.push(`source: ${JSON.stringify(what)}`)
     if (what === "end") {
       source.source!.give(undefined)
-      this.#wire.sourceEnds()
+      this.#wire.feed(undefined)
     } else if (what === "fail") {
       source.source!.fail()
       this.#wire.sourceFails()
     } else {
-      source.source!.give(what)
-      this.#wire.feed(what)
+      // One that is worth a chunk, once: how the next is gathered is not laid down.
+      const isLarge = what === "large" && source.message!.text.length < large.length
+      const piece = isLarge ? large : what === "large" ? "" : what
+      source.source!.give(piece)
+      this.#wire.feed(piece)
     }
   }
 
@@ -432,10 +448,36 @@ export class Sequence {
       const isOwn = owner === task.id || owner === undefined && !seen.startsWith("{\"ok\"")
       this.#expect(isOwn, () => `${id} answered call ${String(owner)}, and is told by ${task.id}: ${seen}`)
     }
-    const accepted = this.#heard.filter(({ code, owner, verb }) => owner === task.id && verb === "Final" && code < 300)
-    const isTold = accepted.length === 0 || seen.includes("\"accepted\"") ||
+    const accepted = this.#isForSomebody(task.id)
+      ? this.#heard.filter(({ code, owner, verb }) => owner === task.id && verb === "Final" && code < 300)
+      : []
+    const isTold = accepted.length === 0 || seen.includes("\"accepted\"") || seen.includes("\"inDoubt\":true") ||
       accepted.some(({ id }) => seen.includes(`"${id}"`))
     this.#expect(isTold, () => `call ${task.id} was accepted, and says ${seen}`)
+  }
+
+  /** Whether the sender and a recipient were accepted, and no part of the message refused. */
+  #isForSomebody(id: number): boolean {
+    const heard = (asked: string) => this.#heard.filter(({ owner, verb }) => owner === id && verb === asked)
+    const [isSender, isRecipient] = ["MAIL", "RCPT"].map((verb) => heard(verb).some(({ code }) => code < 300))
+    return isSender === true && isRecipient === true && heard("BDAT").every(({ code }) => code < 300)
+  }
+
+  /** Without the model of the client: behind the octets that a chunk counts stands a command, and they are a message. */
+  #judgeChunks(written: string): void {
+    let message = ""
+    for (let [rest, found] = [written, chunkLine.exec(written)]; found !== null; found = chunkLine.exec(rest)) {
+      // What was begun before was given up.
+      if (rest.slice(0, found.index).includes("MAIL FROM:")) message = ""
+      const octets = rest.slice(found.index + found[0].length, found.index + found[0].length + Number(found[1]))
+      rest = rest.slice(found.index + found[0].length + Number(found[1]))
+      this.#expect(/^(|(RSET|MAIL|QUIT|NOOP|VRFY|AUTH|BDAT)[^]*)$/.test(rest), () => `behind a chunk: ${shown(rest)}`)
+      message += octets
+      if (found[2] === undefined || octets.length < Number(found[1])) continue
+      const isOurs = this.#tasks.some((task) => task.message !== undefined && canonical(task.message.text) === message)
+      this.#expect(isOurs, () => `chunks that are no message: ${shown(message)}`)
+      message = ""
+    }
   }
 
   /** Without the model of the client: secrets and bodies, octet by octet. */
@@ -448,15 +490,20 @@ export class Sequence {
     const isLeaked = secrets.some((secret) => clear.includes(secret))
     this.#expect(!isLeaked || this.#setting.allowInsecureAuth, () => `a secret in ${JSON.stringify(clear)}`)
     if (link !== this.#link) return
+    this.#judgeChunks(written)
     for (const { at, code, owner, verb } of this.#heard) {
       const message = owner === undefined ? undefined : this.#tasks[owner]?.message
       if (verb !== "DATA" || code !== 354 || message === undefined) continue
       const [due, sent] = [stuffed(message.text), written.slice(at)]
-      const isOurs = sent.startsWith(due) || due.startsWith(sent) || !message.isWhole && !sent.includes("\r\n.\r\n")
+      const isOurs = !this.#isForSomebody(owner!)
+        ? sent === "" || sent.startsWith(".\r\n")
+        : sent.startsWith(due) || due.startsWith(sent) || !message.isWhole && !sent.includes("\r\n.\r\n")
       this.#expect(isOurs, () => `${shown(sent)} in the body ${shown(due)}`)
     }
   }
 }
+
+const chunkLine = /^BDAT (\d+)( LAST)?\r\n/m
 
 export const run = (choices: Choices): Effect.Effect<void> =>
   watched((probe) =>

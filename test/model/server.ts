@@ -15,12 +15,8 @@ export interface Written {
   readonly reply: Said
 }
 
-/** What the oldest question of the client is. */
-export const verbOf = ({ current, owed }: Wire): string => {
-  const ask = current?.ask
-  if (owed === 0 || ask === undefined) return "nothing"
-  return ask._tag === "Command" ? ask.line.replace(/ .*/, "") : ask._tag
-}
+/** What the questions of the client are that are not answered, the oldest first. */
+export const verbsOf = ({ owed }: Wire): ReadonlyArray<string> => owed.map(({ verb }) => verb)
 
 const right: { readonly [verb: string]: ReadonlyArray<number> } = {
   Greeting: [220],
@@ -42,7 +38,9 @@ const codeOf = (choices: Choices, { current }: Wire, verb: string, calm: number)
 
 const offersOf = (choices: Choices, isClear: boolean): ReadonlyArray<string> => {
   const tls = isClear && !choices.oneIn(8) ? ["STARTTLS"] : []
-  return [...tls, ...choices.pick([["AUTH PLAIN LOGIN"], ["AUTH LOGIN"], [], ["AUTH PLAIN"]])]
+  const groups = choices.oneIn(6) ? [] : ["PIPELINING"]
+  const chunks = choices.oneIn(4) ? [] : ["CHUNKING"]
+  return [...tls, ...groups, ...chunks, ...choices.pick([["AUTH PLAIN LOGIN"], ["AUTH LOGIN"], [], ["AUTH PLAIN"]])]
 }
 
 /** A reply to the question of this verb, which the call that runs has asked; "nothing" answers nobody. */

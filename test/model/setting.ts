@@ -7,6 +7,8 @@ export interface Setting {
   readonly tls: client.Tls
   readonly protocol: "smtp" | "lmtp"
   readonly allowInsecureAuth: boolean
+  readonly pipelining: boolean
+  readonly chunking: boolean | "always"
   /** Whether opening the connection is also logging in. */
   readonly isLoggingIn: boolean
   /** How much more often all goes well. */
@@ -22,10 +24,24 @@ export const settingOf = (choices: Choices): Setting => ({
   tls: choices.pick(["off", "off", "starttls", "off", "opportunistic", "implicit", "starttls"]),
   protocol: choices.pick(["smtp", "smtp", "lmtp"]),
   allowInsecureAuth: choices.oneIn(3),
+  pipelining: !choices.oneIn(6),
+  chunking: choices.pick([true, "always", true, false]),
   isLoggingIn: choices.oneIn(5),
   calm: choices.pick([20, 60, 8, 4]),
   isWellBegun: !choices.oneIn(4),
-  trouble: choices.pick(["anywhere", "FINAL", "BODY", "anywhere", "AUTH", "RCPT", "DATA", "IDLE"]),
+  trouble: choices.pick([
+    "anywhere",
+    "FINAL",
+    "BODY",
+    "anywhere",
+    "AUTH",
+    "RCPT",
+    "DATA",
+    "IDLE",
+    "MAIL",
+    "BDAT",
+    "RCPT"
+  ]),
   deadlines: {
     greeting: 3000,
     tls: 5000,

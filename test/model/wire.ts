@@ -2,10 +2,7 @@
  * What a connection is, seen from outside: one call at a time, replies in order, deadlines, and an end that is for good.
  * Every octet that the client may write, and how every call ends, follows from the events.
  */
-import { slices } from "../../src/internal/message.ts"
-import { fromLatin1 } from "../fuzz/random.ts"
-import { stuffed, stuffedSoFar } from "./body.ts"
-import type { Answer, Ask, Call, End, Ending, Lost, Message, Reply, Where } from "./client.ts"
+import type { Answer, Ask, Call, End, Ending, Leaver, Lost, Owed, Reply, Where } from "./client.ts"
 import { failure, refusal } from "./client.ts"
 
 export type Deadline = "greeting" | "tls" | "command" | "data" | "final" | "idle" | "quit"
@@ -36,10 +33,11 @@ interface Running {
   readonly job: Job
   readonly call: Call
   ask: Ask
-  /** Final replies so far. */
-  replies: Array<Reply>
-  /** Interrupted after the terminator: until when it waits. */
+  /** What is left of the writes that were asked for. */
+  writes: ReadonlyArray<string>
+  /** Interrupted after the terminator: until when it waits, and what it knows. */
   lingerUntil: number
+  leaver: Leaver | undefined
 }
 
 const linger = 500
@@ -52,11 +50,10 @@ export class Wire {
   written = ""
   failure: Failure | undefined
   dials = 0
-  /** Replies that the server owes; what a reply says it answers. */
-  owed = 0
+  /** The questions that the server has not answered, the oldest first. */
+  owed: Array<Owed> = []
   isPartial = false
   inBody = false
-  /** The terminator was handed over, and not all of its replies came. */
   current: Running | undefined
   readonly queue: Array<Job> = []
   isClosed = false
@@ -66,10 +63,11 @@ export class Wire {
   mustDrain = false
   /** What the next writes meet. */
   hasRoom = true
-  #due = Infinity
+  #replyDue = Infinity
+  #dataDue = Infinity
   #lastOctet = 0
-  #bodyAt = 0
-  /** The command that was said last. */
+  #lastReply = -Infinity
+  /** The command that was said last, or whose reply is waited for. */
   #step = ""
   /** The next call begins only when the one before has ended. */
   isUpgrading = false
@@ -85,14 +83,27 @@ export class Wire {
     return this.failure === undefined
   }
 
+  /** Who waits for replies has handed his message over. */
+  get isHandedOver(): boolean {
+    const ask = this.current?.ask
+    return ask?._tag === "Reply" && ask.leaver !== undefined
+  }
+
   /** The next moment at which something happens by itself. */
   get nextDue(): number {
-    const own = this.isAlive ? Math.min(this.#due, this.#lastOctet + this.#deadlines.idle) : Infinity
+    const own = this.isAlive ? this.#ownDue : Infinity
     const totals = [...this.queue, ...(this.current === undefined ? [] : [this.current.job])]
       .filter(isTimed)
       .map((job) => job.totalDue)
     return Math.min(own, this.current?.lingerUntil ?? Infinity, ...totals)
   }
+
+  get #ownDue(): number {
+    return Math.min(this.#replyDue, this.#dataDue, this.#lastOctet + this.#deadlines.idle)
+  }
+
+  /** The server has answered within the last five seconds. */
+  readonly isFresh = (): boolean => this.now - this.#lastReply <= 5000
 
   // What the client does.
 
@@ -110,7 +121,7 @@ export class Wire {
       const first = call.next()
       if (first.done === true) this.#settle(job, first.value)
       else {
-        this.current = { job, call, ask: first.value, replies: [], lingerUntil: Infinity }
+        this.current = { job, call, ask: first.value, writes: [], lingerUntil: Infinity, leaver: undefined }
         this.#begin()
       }
     }
@@ -125,7 +136,11 @@ export class Wire {
     this.#begin()
   }
 
-  #leave(job: Job, end: End): void {
+  #leave(job: Job, given: End): void {
+    const { leaver } = this.current!
+    const end: End = leaver === undefined
+      ? given
+      : { ending: { interrupted: true, outcome: leaver.known() }, usable: false }
     this.current = undefined
     this.waitsFor = undefined
     this.#settle(job, end)
@@ -134,7 +149,7 @@ export class Wire {
 
   /** Whatever is owed or open when a call ends leaves no usable connection; who told of a failure has told it for all. */
   #settle(job: Job, { ending, hasTold = !("ok" in ending), usable }: End): void {
-    const isEven = this.owed === 0 && this.#arrived.length === 0 && !this.inBody && !this.#isHeld
+    const isEven = this.owed.length === 0 && this.#arrived.length === 0 && !this.inBody && !this.#isHeld
     if (!usable || !isEven) this.#fail({ _tag: "Released" })
     if (job.isQuit) {
       this.failure = { _tag: "Quit" }
@@ -148,8 +163,7 @@ export class Wire {
   #expired(job: Job, outcome: { readonly inDoubt: boolean; readonly reply: string | undefined } | undefined): Ending {
     const { inDoubt = false, reply } = outcome ?? {}
     const attempted = job.hasBegun || outcome !== undefined
-    const step = job.id === 0 ? "CONN" : job.hasBegun ? this.#step : "API"
-    const command = outcome === undefined ? step : "DATA"
+    const command = job.id === 0 ? "CONN" : job.hasBegun ? this.#step : "API"
     return failure("ETIMEDOUT", { command, stage: "OTHER", attempted }, {
       inDoubt,
       reply,
@@ -164,9 +178,7 @@ export class Wire {
       case "Dial":
         return this.#dial()
       case "Greeting":
-        this.owed = 1
-        this.#arm("greeting")
-        return
+        return this.#owe([{ verb: "Greeting", deadline: "greeting" }])
       case "Upgrade":
         return this.#upgrade()
       case "Command":
@@ -174,23 +186,41 @@ export class Wire {
       case "GiveUp":
         this.#fail({ _tag: "Released" })
         return this.#resume({})
-      case "Body":
-        this.inBody = true
-        this.#arm("data")
-        this.#bodyAt = this.written.length
-        if (ask.message.isWhole) return this.#whole(ask.message)
+      case "Say":
+        return this.#say(ask)
+      case "Take": {
+        const reply = this.#arrived.shift()
+        return this.#resume(reply === undefined ? {} : { reply })
+      }
+      case "Pull":
         this.waitsFor = "source"
         return this.#checkBody()
-      case "Final":
-        return this.#terminate(ask.message, ask.count)
+      case "Write":
+        this.current!.writes = ask.writes
+        if (ask.owes !== undefined) this.#owe([ask.owes])
+        return this.#writeOn(ask.where)
+      case "Terminate":
+        return this.#terminate(ask)
+      case "Reply":
+        return this.#take()
+      default:
+        return this.#turn(ask)
     }
+  }
+
+  /** A body begins, goes on, waits for replies alone, or is over. */
+  #turn({ _tag, where }: Extract<Ask, { _tag: "Begin" | "Cease" | "Pause" | "Proceed" }>): void {
+    if (_tag === "Begin") this.#step = where.command
+    this.inBody = _tag !== "Cease"
+    this.#dataDue = _tag === "Begin" || _tag === "Proceed" ? this.now + this.#deadlines.data : Infinity
+    this.#resume({})
   }
 
   #dial(): void {
     this.dials++
     this.written = ""
     this.failure = undefined
-    this.owed = 0
+    this.owed = []
     this.isPartial =
       this.inBody =
       this.#isHeld =
@@ -199,13 +229,13 @@ export class Wire {
         false
     this.hasRoom = true
     this.#arrived = []
-    this.#due = Infinity
+    this.#replyDue = this.#dataDue = Infinity
     this.#lastOctet = this.now
     this.#resume({})
   }
 
   #isQuiet(): boolean {
-    if (this.owed === 0 && this.isPartial) this.#fail({ _tag: "Grammar" })
+    if (this.owed.length === 0 && this.isPartial) this.#fail({ _tag: "Grammar" })
     return this.isAlive
   }
 
@@ -216,8 +246,14 @@ export class Wire {
     this.written += octets
   }
 
-  #arm(deadline: Deadline): void {
-    this.#due = this.now + this.#deadlines[deadline]
+  #owe(owes: ReadonlyArray<Owed>): void {
+    if (this.owed.length === 0) this.#await(owes[0])
+    this.owed.push(...owes)
+  }
+
+  /** The server is about to answer this. */
+  #await(owed: Owed | undefined): void {
+    this.#replyDue = owed === undefined ? Infinity : this.now + this.#deadlines[owed.deadline]
   }
 
   #command({ isOptional = false, line, where }: Extract<Ask, { _tag: "Command" }>): void {
@@ -225,10 +261,16 @@ export class Wire {
       return isOptional ? this.#resume({}) : this.#abandon({ ...where, attempted: where.attempted ?? false })
     }
     this.#step = where.command
-    this.owed = 1
+    this.#owe([{ verb: line.replace(/ .*/, ""), deadline: line === "QUIT" ? "quit" : "command" }])
     this.#write(`${line}\r\n`)
-    this.#arm(line === "QUIT" ? "quit" : "command")
     this.#take()
+  }
+
+  #say({ octets, owes }: Extract<Ask, { _tag: "Say" }>): void {
+    if (!this.#isQuiet()) return this.#resume({ failed: (where) => this.#failed(where) })
+    this.#owe(owes)
+    this.#write(octets)
+    this.#resume({})
   }
 
   #upgrade(): void {
@@ -238,20 +280,20 @@ export class Wire {
       return this.#resume({ upgrade: surplus ? "plaintext" : "failed" })
     }
     this.isUpgrading = true
-    this.#due = this.now + this.#deadlines.tls
+    this.#replyDue = this.now + this.#deadlines.tls
   }
 
-  /** What goes before the last write of a message that is there as a whole. */
-  #whole(message: Message): void {
+  /** One write after the other, each when there is room. */
+  #writeOn(where: Where): void {
     this.waitsFor = undefined
-    const body = stuffed(message.text)
-    const writes = slices(fromLatin1(body)).slice(0, -1)
-    for (let end = 0; writes.length > 0;) {
-      end += writes.shift()!.length
-      if (end <= this.written.length - this.#bodyAt) continue
-      if (!this.isAlive) return this.#checkBody()
-      this.#write(body.slice(this.written.length - this.#bodyAt, end))
-      this.#arm("data")
+    const current = this.current!
+    for (let [next, ...rest] = current.writes; next !== undefined; [next, ...rest] = rest) {
+      if (!this.isAlive) return this.#abandon(where)
+      current.writes = rest
+      this.#write(next)
+      // A chunk is answered after its last octet.
+      if (this.owed.length > 0) this.#await(this.owed[0])
+      this.#dataDue = this.now + this.#deadlines.data
       if (!this.mustDrain) continue
       this.waitsFor = "drain"
       return
@@ -259,15 +301,14 @@ export class Wire {
     this.#resume({})
   }
 
-  #terminate(message: Message, count: number): void {
-    const where: Where = { command: "DATA", stage: "BODY" }
+  #terminate({ octets, owes, where }: Extract<Ask, { _tag: "Terminate" }>): void {
     if (!this.#isQuiet()) return this.#abandon(where)
     this.inBody = false
     this.waitsFor = undefined
-    this.#write(stuffed(message.text).slice(this.written.length - this.#bodyAt))
-    this.owed = count
-    this.#arm("final")
-    this.#take()
+    this.#dataDue = Infinity
+    this.#owe(owes)
+    this.#write(octets)
+    this.#resume({})
   }
 
   /** The call ends in why the connection is over. */
@@ -295,7 +336,7 @@ export class Wire {
         })
       case "InBody": {
         const ending = refusal(cause.reply, where) as Extract<Ending, { failed: string }>
-        return { ...ending, inDoubt: where.stage === "FINAL" }
+        return { ...ending, inDoubt: where.inDoubt ?? where.stage === "FINAL" }
       }
       default:
         return failure("ECONNECTION", where)
@@ -326,11 +367,11 @@ export class Wire {
   }
 
   #reply(reply: Reply): void {
-    if (this.owed === 0) {
+    if (this.owed.shift() === undefined) {
       return this.#fail({ _tag: this.inBody || this.#isBodyDue ? "InBody" : "Unsolicited", reply })
     }
-    this.owed--
-    this.#due = Infinity
+    this.#await(this.owed[0])
+    this.#lastReply = this.now
     this.#isHeld = Math.floor(reply.code / 100) === 3
     this.#isBodyDue = reply.code === 354
     this.#arrived.push(reply)
@@ -342,31 +383,35 @@ export class Wire {
     const { current } = this
     if (current === undefined) return
     const { ask } = current
-    if (ask._tag === "Command" || ask._tag === "Greeting") {
-      const reply = this.#arrived.shift()
-      if (reply !== undefined) return this.#resume({ reply })
-      const where: Where = ask._tag === "Command" ? ask.where : { command: "CONN", stage: "CONN" }
-      if (this.isAlive) return
-      if (ask._tag === "Command" && ask.isOptional === true) return this.#resume({})
-      this.#abandon(where)
-    } else if (ask._tag === "Final") this.#takeFinal(current, ask.count)
-    else if (ask._tag === "Body") this.#checkBody()
+    switch (ask._tag) {
+      case "Command":
+      case "Greeting":
+        return this.#takeOne(ask)
+      case "Reply": {
+        const reply = this.#arrived.shift()
+        if (reply !== undefined) return this.#resume({ reply })
+        if (!this.isAlive) return this.#resume({ failed: (where) => this.#failed(where) })
+        this.#step = ask.where.command
+        return
+      }
+      case "Pull":
+      case "Write":
+        return this.#checkBody()
+    }
   }
 
-  #takeFinal(current: Running, count: number): void {
-    while (current.replies.length < count && this.#arrived.length > 0) {
-      current.replies.push(this.#arrived.shift()!)
-      if (this.owed > 0) this.#arm("final")
-    }
-    const isWhole = current.replies.length === count
-    if (!isWhole && this.isAlive) return
-    if (current.lingerUntil < Infinity) return this.#endLinger()
-    const { replies } = current
-    this.#resume(isWhole ? { replies } : { replies, failed: (where) => this.#failed(where) })
+  #takeOne(ask: Extract<Ask, { _tag: "Command" | "Greeting" }>): void {
+    const reply = this.#arrived.shift()
+    if (reply !== undefined) return this.#resume({ reply })
+    const where: Where = ask._tag === "Command" ? ask.where : { command: "CONN", stage: "CONN" }
+    if (this.isAlive) return
+    if (ask._tag === "Command" && ask.isOptional === true) return this.#resume({})
+    this.#abandon(where)
   }
 
   #checkBody(): void {
-    if (!this.isAlive) this.#abandon({ command: "DATA", stage: "BODY" })
+    const { ask } = this.current!
+    if (!this.isAlive && (ask._tag === "Pull" || ask._tag === "Write")) this.#abandon(ask.where)
   }
 
   end(how: "Closed" | "Errno"): void {
@@ -377,7 +422,7 @@ export class Wire {
 
   upgraded(isGood: boolean): void {
     this.isUpgrading = false
-    this.#due = Infinity
+    this.#replyDue = Infinity
     if (!isGood) this.#fail({ _tag: "Released" })
     this.#resume({ upgrade: isGood ? "done" : "failed" })
   }
@@ -387,26 +432,16 @@ export class Wire {
     this.mustDrain = false
     if (!this.isAlive) return
     this.#lastOctet = this.now
-    if (this.inBody) this.#arm("data")
+    if (this.inBody) this.#dataDue = this.now + this.#deadlines.data
     if (this.waitsFor !== "drain") return
-    const ask = this.current!.ask
-    if (ask._tag === "Body" && ask.message.isWhole) return this.#whole(ask.message)
-    this.waitsFor = "source"
-  }
-
-  /** The message's own stream gives a chunk. */
-  feed(chunk: string): void {
     const { ask } = this.current!
-    if (ask._tag !== "Body") throw new Error("no body is open")
-    ask.message.text += chunk
-    this.#write(stuffedSoFar(ask.message.text).slice(this.written.length - this.#bodyAt))
-    this.#arm("data")
-    this.waitsFor = this.mustDrain ? "drain" : "source"
+    if (ask._tag === "Write") this.#writeOn(ask.where)
   }
 
-  sourceEnds(): void {
+  /** The message's own stream gives a chunk; undefined ends it. */
+  feed(piece: string | undefined): void {
     this.waitsFor = undefined
-    this.#resume({})
+    this.#resume(piece === undefined ? {} : { piece })
   }
 
   sourceFails(): void {
@@ -426,7 +461,7 @@ export class Wire {
 
   #expire(): void {
     const { current } = this
-    if (this.isAlive && Math.min(this.#due, this.#lastOctet + this.#deadlines.idle) <= this.now) {
+    if (this.isAlive && this.#ownDue <= this.now) {
       this.#fail({ _tag: "Deadline" })
       if (!this.isUpgrading) return this.#take()
       this.isUpgrading = false
@@ -450,12 +485,12 @@ export class Wire {
       return
     }
     const { current } = this
-    if (current?.ask._tag === "Final") {
-      if (current.lingerUntil === Infinity) {
-        current.lingerUntil = this.now + linger
-        if (this.owed > 0) this.#arm("final")
-      }
-      return this.#take()
+    if (current?.ask._tag === "Reply" && current.ask.leaver !== undefined) {
+      if (current.lingerUntil < Infinity) return
+      current.lingerUntil = this.now + linger
+      current.leaver = current.ask.leaver
+      current.leaver.leave()
+      return
     }
     // What a call has ended in already is what it tells.
     if (current?.ask._tag === "Command" && current.ask.isOptional === true) {
@@ -468,17 +503,13 @@ export class Wire {
 
   /** Who was interrupted after the terminator knows now what can be known. */
   #endLinger(): void {
-    const { ask, job, replies } = this.current!
-    const count = ask._tag === "Final" ? ask.count : 0
-    const isKnown = replies.length === count && replies.every(({ code }) => Math.floor(code / 100) !== 3)
-    const reply = replies.find(({ code }) => code < 300) ?? replies.at(-1)
-    this.#leave(job, { ending: { interrupted: true, outcome: { inDoubt: !isKnown, reply: reply?.id } }, usable: false })
+    this.#leave(this.current!.job, { ending: { interrupted: true }, usable: false })
   }
 
   /** The scope closes: QUIT when nobody is in the middle of something. */
   close(quit: Job): void {
     this.isClosed = true
-    if (this.current === undefined) return this.submit(quit)
+    if (this.current === undefined && this.isAlive) return this.submit(quit)
     quit.ending = { ok: true }
     this.release()
   }

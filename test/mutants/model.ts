@@ -29,7 +29,7 @@ export interface Shown {
 
 export const security: string = readFileSync(`${root}SECURITY.md`, "utf8")
 
-export const rows: ReadonlyArray<Row> = Array.from({ length: 23 }, (_, index): Row => `S${index + 1}`)
+export const rows: ReadonlyArray<Row> = Array.from({ length: 24 }, (_, index): Row => `S${index + 1}`)
 
 export const shown: ReadonlyArray<Shown> = [
   ...security.matchAll(/^\| (S\d+) +\| \[(test\/\S+\.test\.ts)\]\(\2\) +\| `(.+?)` +\|$/gm)

@@ -2,6 +2,9 @@
 import type { Mutants } from "./model.ts"
 
 const reply = "test/SmtpReply.test.ts"
+const chunking = "test/chunking.test.ts"
+const pipelining = "test/pipelining.test.ts"
+const smuggling = "test/smuggling.test.ts"
 const wire = "test/SmtpWire.test.ts"
 const interruption = "test/interruption.test.ts"
 const logging = "test/logging.test.ts"
@@ -12,6 +15,7 @@ const connector = "test/node/NodeConnector.test.ts"
 const nodeTls = "test/node/nodeTls.test.ts"
 const tls = "test/tls.test.ts"
 const client = "test/SmtpClient.test.ts"
+const pool = "test/SmtpPool.test.ts"
 
 export const received: Mutants = {
   S14: [
@@ -39,7 +43,7 @@ export const received: Mutants = {
     {
       name: "what is held is copied for each octet",
       file: "src/SmtpReply.ts",
-      search: "new Uint8Array(Math.max(length, this.held.length * 2))",
+      search: "new Uint8Array(Math.max(length, this.held.length * 2, 256))",
       replace: "new Uint8Array(length)",
       test: reply
     },
@@ -76,31 +80,103 @@ export const received: Mutants = {
     {
       name: "half a reply answers the next command",
       file: "src/SmtpWire.ts",
-      search: "if (this.#owed === 0 && this.#decoder.isPartial())",
-      replace: "if (this.#owed === 0 && this.#decoder.isPartial() && this.#inBody)",
+      search: "if (this.#owed.length === 0 && this.#decoder.isPartial())",
+      replace: "if (this.#owed.length === 0 && this.#decoder.isPartial() && this.#inBody)",
       test: wire
     },
     {
       name: "a call that is interrupted leaves the connection open",
-      file: "src/SmtpConnection.ts",
+      file: "src/internal/transaction/sender.ts",
       search: "if (!this.#wire.isReady) this.#wire.fail",
       replace: "if (!this.#wire.isReady && Exit.isSuccess(exit)) this.#wire.fail",
       test: interruption
     },
     {
       name: "a reply of the wrong class leaves the connection open",
-      file: "src/SmtpTransaction.ts",
-      search: "if (!state.isSettled) dialogue",
-      replace: "if (!state.isSettled && !dialogue.session.wire.isReady) dialogue",
+      file: "src/internal/transaction/deliver.ts",
+      search: "if (!run.isSettled) run.dialogue",
+      replace: "if (!run.isSettled && !run.dialogue.session.wire.isReady) run.dialogue",
       test: "test/SmtpTransaction.test.ts"
+    },
+    {
+      name: "replies that lost step answer the next mail",
+      file: "src/SmtpWire.ts",
+      search: "this.#arrived.length = 0",
+      replace: "",
+      test: smuggling
+    },
+    {
+      name: "530 to BDAT is a refusal like any other",
+      file: "src/internal/transaction/run.ts",
+      search: "[500, 502, 530].includes",
+      replace: "[500, 502].includes",
+      test: smuggling
+    },
+    {
+      name: "transactions are said without RSET between them",
+      file: "src/internal/transaction/sendAll.ts",
+      search: "state.begin(prepared.run, true)",
+      replace: "state.begin(prepared.run, prepared.run.dialogue.needsReset)",
+      test: "test/sendAll.test.ts"
+    },
+    {
+      name: "a refused BDAT is taken for the end of its transaction",
+      file: "src/internal/transaction/run.ts",
+      search: "if (run.plan.via === \"BDAT\") dialogue.needsReset = true",
+      replace: "if (run.plan.isVerbatim) dialogue.needsReset = true",
+      test: smuggling
+    },
+    {
+      name: "MAIL refused and 354: a lone dot",
+      file: "src/internal/transaction/deliver.ts",
+      search: "dialogue.protocol === \"lmtp\" || run.mailRefusal !== undefined",
+      replace: "dialogue.protocol === \"lmtp\"",
+      test: pipelining
+    },
+    {
+      name: "every recipient refused and 354: the connection is kept without a dot",
+      file: "src/internal/transaction/deliver.ts",
+      search: "if (run.isHeld) yield* loneDot(run)",
+      replace: "run.isSettled = true",
+      test: pipelining
     },
     {
       name: "a deadline leaves the connection open",
       file: "src/SmtpWire.ts",
-      search: "    this.fail({ _tag: \"Deadline\",",
+      search: "    this.fail({ _tag: \"Deadline\", ...expired })",
       replace:
-        "    const reader = this.#reader\n    this.#due = Infinity\n    this.#owed = 0\n    if (isOurs && reader !== undefined) return reader.resume(Effect.fail(SmtpError.classify({ _tag: \"Deadline\", timeout: this.#timeout }, reader.where)))\n    this.fail({ _tag: \"Deadline\",",
+        "    this.#owed.length = 0\n    this.#waiters.end((where) => SmtpError.classify({ _tag: \"Deadline\", ...expired }, where))",
       test: wire
+    }
+  ],
+  S24: [
+    {
+      name: "a flight is in doubt only once MAIL was answered",
+      file: "src/internal/transaction/run.ts",
+      search: "if (!run.isHandedOver || run.mailRefusal !== undefined) return false",
+      replace: "if (!run.isHandedOver || run.answered === 0 || run.mailRefusal !== undefined) return false",
+      test: chunking
+    },
+    {
+      name: "a flight is in doubt though MAIL was refused",
+      file: "src/internal/transaction/run.ts",
+      search: "if (!run.isHandedOver || run.mailRefusal !== undefined) return false",
+      replace: "if (!run.isHandedOver) return false",
+      test: chunking
+    },
+    {
+      name: "one refused recipient makes it certain",
+      file: "src/internal/transaction/run.ts",
+      search: "run.outcomes.length === run.plan.recipients.length && run.accepted === 0\n  return !isEveryoneRefused",
+      replace: "run.outcomes.length > run.accepted\n  return !isEveryoneRefused",
+      test: chunking
+    },
+    {
+      name: "a message by DATA counts as handed over when its reply comes",
+      file: "src/internal/transaction/deliver.ts",
+      search: "run.isHandedOver = true\n    for (let i",
+      replace: "for (let i",
+      test: "test/inDoubt.test.ts"
     }
   ],
   S16: [
@@ -115,9 +191,9 @@ export const received: Mutants = {
     {
       name: "the options of the first connection are those of all",
       file: "src/SmtpConnection.ts",
-      search: "Effect.fromResult(options.resolve(input))",
+      search: "const resolved = options.resolve(input)",
       replace:
-        "Effect.fromResult((options as { first?: ReturnType<typeof options.resolve> }).first ??= options.resolve(input))",
+        "const resolved = (options as { first?: ReturnType<typeof options.resolve> }).first ??= options.resolve(input)",
       test: client
     },
     {
@@ -126,6 +202,34 @@ export const received: Mutants = {
       search: "[server.host, server.port, server.path, name, policyOf(options)]",
       replace: "[server.host, server.port, server.path, options.minVersion]",
       test: tls
+    },
+    {
+      name: "the key of a pool leaves secrets out",
+      file: "src/internal/poolKey.ts",
+      search: "canonical(Redacted.value(value))",
+      replace: "\"***\"",
+      test: pool
+    },
+    {
+      name: "a pool keeps a connection whatever `use` did to it",
+      file: "src/internal/poolCore.ts",
+      search: "if (member.isSpent) return \"spent\"",
+      replace: "",
+      test: pool
+    },
+    {
+      name: "a connection takes commands after its loan",
+      file: "src/internal/poolLoan.ts",
+      search: "this.#hasEnded = true",
+      replace: "",
+      test: pool
+    },
+    {
+      name: "who sends first decides who logs in",
+      file: "src/internal/poolCore.ts",
+      search: "if (observed.some((prefix) => key.startsWith(prefix))) ",
+      replace: "",
+      test: pool
     }
   ],
   S17: [

@@ -69,8 +69,9 @@ export const secured: Mutants = {
     {
       name: "a reply behind the 220 is thrown away",
       file: "src/SmtpWire.ts",
-      search: "if (this.hasSurplus) {",
-      replace: "if (this.#failure?._tag === \"Unsolicited\") this.#failure = undefined\n      if (this.hasSurplus) {",
+      search: "upgrade(this, this.#duplex",
+      replace:
+        "(this.#failure = this.#failure?._tag === \"Unsolicited\" ? undefined : this.#failure, upgrade)(this, this.#duplex",
       test: wire
     },
     {
@@ -92,10 +93,17 @@ export const secured: Mutants = {
     {
       name: "a command is written behind STARTTLS",
       file: "src/SmtpWire.ts",
-      search: "this.hand([octets.success], 1,",
+      search: "this.hand([octets], 1,",
       replace:
-        "this.hand(command._tag === \"StartTls\" ? [octets.success, Uint8Array.of(78, 79, 79, 80, 13, 10)] : [octets.success], 1,",
+        "this.hand(command._tag === \"StartTls\" ? [octets, Uint8Array.of(78, 79, 79, 80, 13, 10)] : [octets], 1,",
       test: handshake
+    },
+    {
+      name: "a command is written behind AUTH",
+      file: "src/SmtpWire.ts",
+      search: "this.hand([octets], 1,",
+      replace: "this.hand(command._tag === \"Auth\" ? [octets, Uint8Array.of(78, 79, 79, 80, 13, 10)] : [octets], 1,",
+      test: "test/pipelining.test.ts"
     },
     {
       name: "something is written between the 220 and the handshake",

@@ -7,6 +7,7 @@ const sasl = "test/Sasl.test.ts"
 const stuffing = "test/DotStuffing.test.ts"
 const proxy = "test/node/proxy.test.ts"
 const transaction = "test/SmtpTransaction.test.ts"
+const chunking = "test/chunking.test.ts"
 
 export const written: Mutants = {
   S1: [
@@ -213,6 +214,34 @@ export const written: Mutants = {
       search: "if (ofSize !== undefined) return refuse(\"size\", ofSize)",
       replace: "if (ofSize === \"\") return refuse(\"size\", ofSize)",
       test: command
+    },
+    {
+      name: "a chunk is counted without its last octet",
+      file: "src/internal/transaction/chunking.ts",
+      search: "[header(size, false), ...first]",
+      replace: "[header(size - 1, false), ...first]",
+      test: chunking
+    },
+    {
+      name: "a flight is counted with an octet that it does not have",
+      file: "src/internal/transaction/deliver.ts",
+      search: "header(octets.length, true), octets]",
+      replace: "header(octets.length + 1, true), octets]",
+      test: chunking
+    },
+    {
+      name: "a message that goes by BDAT is stuffed",
+      file: "src/internal/message.ts",
+      search: "stuffing: form === \"DATA\"",
+      replace: "stuffing: form.length > 0",
+      test: chunking
+    },
+    {
+      name: "BINARYMIME gets line ends",
+      file: "src/internal/transaction/body.ts",
+      search: "run.plan.isVerbatim ? makeVerbatim()",
+      replace: "run.plan.isVerbatim && run.written < 0 ? makeVerbatim()",
+      test: chunking
     }
   ],
   S6: [
@@ -248,9 +277,9 @@ export const written: Mutants = {
     },
     {
       name: "a stream may bring 8-bit octets that were not declared",
-      file: "src/SmtpTransaction.ts",
-      search: "return encoder.hasEightBit && !run.plan.allowsEightBit\n",
-      replace: "return encoder.size < 0\n",
+      file: "src/internal/transaction/body.ts",
+      search: "const isTooWide = () => encoder.hasEightBit && !run.plan.allowsEightBit\n",
+      replace: "const isTooWide = () => encoder.size < 0\n",
       test: transaction
     },
     {
@@ -285,9 +314,9 @@ export const written: Mutants = {
     },
     {
       name: "any TLS counts as trusted",
-      file: "src/SmtpConnection.ts",
+      file: "src/internal/transaction/sender.ts",
       search: "trusted: this.#dialogue.session.trusted",
-      replace: "trusted: this.secure",
+      replace: "trusted: this.#dialogue.session.secure",
       test: transaction
     },
     {

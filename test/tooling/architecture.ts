@@ -22,9 +22,9 @@ import {
  */
 export const house: ReadonlyArray<ReadonlyArray<ReadonlyArray<string>>> = [
   [["SmtpReply"], ["SmtpError"], ["SmtpCapabilities"], ["Envelope"], ["SmtpCommand"], ["DotStuffing"], ["Sasl"]],
-  [["SmtpConnector"], ["SmtpWire"]],
+  [["SmtpConnector"], ["SmtpTranscript"], ["SmtpWire"]],
   [["SmtpHandshake"], ["SmtpLogin", "OAuth2"], ["SmtpTransaction"], ["SmtpConnection"]],
-  [["SmtpPool"], ["SmtpClient"]],
+  [["SmtpMetrics", "SmtpPool"], ["SmtpClient"]],
   [["Message"], ["testing/"], ["node/"], ["promise"], ["cli/"]]
 ]
 
@@ -36,7 +36,9 @@ const effectful = ["Effect", "Clock", "Fiber", "Layer", "Random", "Stream"].map(
 /** Modules that not even an internal file below layer 0 may import. */
 const ambient = ["effect/Clock", "effect/Random"]
 /** Public files that are an entry point of their own, and so not in the barrel. */
-const ownEntry = ["promise"]
+const ownEntry = ["promise", "Message"]
+/** The optional peer, and the one file that may load it: by a dynamic import, or as types. */
+const optionalPeer = { pattern: /^nodemailer(\/|$)/, home: "internal/compose/peer.ts" }
 
 const forbiddenMembers: Readonly<Record<string, string>> = {
   "Date.now": "take the time from effect/Clock",
@@ -52,6 +54,8 @@ const forbiddenGlobals: Readonly<Record<string, string>> = {
 interface Import {
   readonly specifier: string
   readonly isType: boolean
+  /** A dynamic import. */
+  readonly isLazy: boolean
   readonly line: number
 }
 
@@ -90,7 +94,8 @@ const importsOf = (text: string, body: ReadonlyArray<Node>): ReadonlyArray<Impor
     const isTypeKind = (one: Node) => one["importKind"] === "type" || one["exportKind"] === "type"
     const isType = node.type === "TSImportType" || isTypeKind(node) ||
       (specifiers.length > 0 && specifiers.every(isTypeKind))
-    if (specifier !== undefined) found.push({ specifier, isType, line: lineAt(text, node.start) })
+    const isLazy = node.type === "ImportExpression"
+    if (specifier !== undefined) found.push({ specifier, isType, isLazy, line: lineAt(text, node.start) })
   })
   return found
 }
@@ -112,12 +117,16 @@ const checkPlace = (file: File, report: Report): void => {
   }
 }
 
-const checkExternal = (file: File, { isType, line, specifier }: Import, report: Report): void => {
+const mayLoadPeer = (file: File, { isLazy, isType, specifier }: Import): boolean =>
+  optionalPeer.pattern.test(specifier) && file.path === optionalPeer.home && (isLazy || isType)
+
+const checkExternal = (file: File, one: Import, report: Report): void => {
+  const { isType, line, specifier } = one
   if (/^(effect|@effect\/platform-node|effect-smtp)$/.test(specifier)) {
     report(line, "barrel", `"${specifier}" is a barrel: import the submodule`)
   } else if (/^(node:|@effect\/platform-node\/)/.test(specifier)) {
     if (!mayUseNode(file.path)) report(line, "node", `"${specifier}" belongs in node/, cli/ or internal/hash.ts`)
-  } else if (!specifier.startsWith("effect/")) {
+  } else if (!specifier.startsWith("effect/") && !mayLoadPeer(file, one)) {
     report(line, "dependency", `"${specifier}" is not a dependency of the library`)
   }
   if (!isType && isPureLayer(file.path) && effectful.includes(specifier)) {

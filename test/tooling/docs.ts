@@ -1,8 +1,9 @@
 /**
  * Reading the documentation: the examples in JSDoc and Markdown, and the exports that lack words.
  */
+import { readdirSync, readFileSync } from "node:fs"
 import { posix } from "node:path"
-import { child, childrenOf, lineAt, nameOf, type Node, parse, type Sources, type Violation } from "./source.ts"
+import { child, childrenOf, lineAt, nameOf, type Node, parse, root, type Sources, type Violation } from "./source.ts"
 
 /** One ```ts block. */
 export interface Example {
@@ -14,8 +15,18 @@ export interface Example {
   readonly code: string
 }
 
+/** One fenced block, whatever is in it. */
+export interface Block {
+  readonly file: string
+  /** The line of the fence, from 1. */
+  readonly line: number
+  /** What stands behind the fence: "sh", "ts no-run". */
+  readonly info: string
+  readonly lines: ReadonlyArray<string>
+}
+
 const comment = /\/\*\*[\s\S]*?\*\//g
-const typescript = /^(ts|typescript|js|javascript)\b/
+const typescript = /^(ts|typescript|tsx|js|javascript)\b/
 
 interface Fence {
   readonly line: number
@@ -23,45 +34,76 @@ interface Fence {
   readonly info: string
 }
 
-const makeExample = (file: string, fence: Fence, code: ReadonlyArray<string>): Example => {
+/** Signatures in the API reference come from the compiler: they are neither checked nor run as examples. */
+const isSignature = ({ file, info }: Block): boolean => info === "ts signature" && file.startsWith("docs/api/")
+
+const makeExample = ({ file, info, line, lines }: Block): Example => {
   const isMarkdown = file.endsWith(".md")
-  if (fence.info !== "ts" && !(isMarkdown && fence.info === "ts no-run")) {
+  if (info !== "ts" && !(isMarkdown && info === "ts no-run")) {
     const allowed = isMarkdown ? "`ts` or `ts no-run`" : "`ts`"
-    throw new Error(`${file}:${fence.line}: mark the example ${allowed}, not \`${fence.info}\``)
+    throw new Error(`${file}:${line}: mark the example ${allowed}, not \`${info}\``)
   }
-  return { file, line: fence.line, isRun: fence.info === "ts", code: code.join("\n") }
+  return { file, line, isRun: info === "ts", code: lines.join("\n") }
 }
 
-const examplesOf = (file: string, lines: ReadonlyArray<string>, firstLine: number): ReadonlyArray<Example> => {
-  const examples: Array<Example> = []
+const blocksOf = (file: string, lines: ReadonlyArray<string>, firstLine: number): ReadonlyArray<Block> => {
+  const blocks: Array<Block> = []
   let open: Fence | undefined
-  let code: Array<string> = []
+  let inside: Array<string> = []
   for (const [index, text] of lines.entries()) {
     const fence = /^(\s*)```(.*)$/.exec(text)
     if (open === undefined) {
       if (fence === null) continue
       open = { line: firstLine + index, indent: fence[1]?.length ?? 0, info: fence[2]?.trim() ?? "" }
-      code = []
-    } else if (fence === null) code.push(text.slice(open.indent))
+      inside = []
+    } else if (fence === null) inside.push(text.slice(open.indent))
     else {
-      if (typescript.test(open.info)) examples.push(makeExample(file, open, code))
+      blocks.push({ file, line: open.line, info: open.info, lines: inside })
       open = undefined
     }
   }
   if (open !== undefined) throw new Error(`${file}:${open.line}: the code block is not closed`)
-  return examples
+  return blocks
 }
+
+const examplesOf = (blocks: ReadonlyArray<Block>): ReadonlyArray<Example> =>
+  blocks.filter((block) => typescript.test(block.info) && !isSignature(block)).map(makeExample)
 
 const linesOf = (jsdoc: string): ReadonlyArray<string> =>
   jsdoc.slice(3, -2).split("\n").map((line, index) => (index === 0 ? line : line.replace(/^\s*\* ?/, "")))
 
 /** The examples in the JSDoc of a source file. */
 export const fromSource = (file: string, text: string): ReadonlyArray<Example> =>
-  [...text.matchAll(comment)].flatMap((found) => examplesOf(file, linesOf(found[0]), lineAt(text, found.index)))
+  [...text.matchAll(comment)].flatMap((found) =>
+    examplesOf(blocksOf(file, linesOf(found[0]), lineAt(text, found.index)))
+  )
+
+/** Every fenced block of a Markdown file. */
+export const fromPage = (file: string, text: string): ReadonlyArray<Block> => blocksOf(file, text.split("\n"), 1)
 
 /** The examples in a Markdown file. */
-export const fromMarkdown = (file: string, text: string): ReadonlyArray<Example> =>
-  examplesOf(file, text.split("\n"), 1)
+export const fromMarkdown = (file: string, text: string): ReadonlyArray<Example> => examplesOf(fromPage(file, text))
+
+/** The Markdown files of the repository, by their path in it. */
+export const readPages = (): ReadonlyMap<string, string> => {
+  const skipped = /^(node_modules|dist|coverage|\.git|\.docs-cache)(\/|$)/
+  const below = (folder: string): ReadonlyArray<string> =>
+    readdirSync(root + folder, { withFileTypes: true }).flatMap((entry) => {
+      const path = `${folder}${entry.name}`
+      if (skipped.test(path)) return []
+      return entry.isDirectory() ? below(`${path}/`) : path.endsWith(".md") ? [path] : []
+    })
+  return new Map(below("").toSorted().map((path) => [path, readFileSync(root + path, "utf8")]))
+}
+
+/** Examples without those that say the same as an earlier one: the API reference repeats what JSDoc says. */
+export const withoutRepeats = (examples: ReadonlyArray<Example>): ReadonlyArray<Example> => {
+  const seen = new Set<string>()
+  return examples.filter(({ code, isRun }) => {
+    const key = `${isRun} ${code.split(/\W+/).toSorted().join(" ")}`
+    return !seen.has(key) && seen.add(key)
+  })
+}
 
 /** The example as a module whose lines have the numbers that they have in its file. */
 export const toModule = (example: Example): string => `${"\n".repeat(example.line)}${example.code}\n`

@@ -30,11 +30,11 @@ export interface Node {
 const isNode = (u: unknown): u is Node =>
   typeof u === "object" && u !== null && "type" in u && typeof u.type === "string" && "start" in u
 
-/** The TypeScript files below a folder of the project, by their path inside it. */
-export const readSources = (folder: string): Sources => {
-  const paths = readdirSync(root + folder, { recursive: true, encoding: "utf8" })
+/** The TypeScript files below a folder of the project (or of another place), by their path inside it. */
+export const readSources = (folder: string, base: string = root): Sources => {
+  const paths = readdirSync(base + folder, { recursive: true, encoding: "utf8" })
   const files = paths.map((path) => path.replaceAll("\\", "/")).filter((path) => path.endsWith(".ts")).toSorted()
-  return new Map(files.map((path) => [path, readFileSync(`${root}${folder}/${path}`, "utf8")]))
+  return new Map(files.map((path) => [path, readFileSync(`${base}${folder}/${path}`, "utf8")]))
 }
 
 /** Whether a file is for the house alone: all of internal/, and what has a camelCase name in another folder. */

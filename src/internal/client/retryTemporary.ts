@@ -4,13 +4,12 @@
 import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
 import type * as Schedule from "effect/Schedule"
-import * as Stream from "effect/Stream"
-import * as SmtpError from "../../SmtpError.ts"
+import { watched } from "../poolRetry.ts"
+import { again } from "../telemetry/observe.ts"
+import { mayRepeat } from "./again.ts"
 import { type Client, type ClientError, withSendAll } from "./model.ts"
 
-/** Whether a send may be repeated by itself: a temporary failure, no part of the terminator handed over. */
-export const mayRepeat = (error: unknown): boolean =>
-  SmtpError.isRetryable(error) && !(error as SmtpError.SmtpError).handedOver
+export { mayRepeat }
 
 /**
  * A client whose `send` tries again after temporary failures, as the schedule says.
@@ -19,7 +18,7 @@ export const mayRepeat = (error: unknown): boolean =>
  *
  * It tries again only where that cannot send a message twice: the failure is temporary and not in doubt, no part of
  * the terminator was handed to the transport, and the message can be read again: a string, octets, or a stream that was
- * not pulled yet. `use` and `verify` are left alone.
+ * not pulled yet or is marked with `SmtpConnection.replayable`. `use` and `verify` are left alone.
  *
  * **Example**
  *
@@ -51,16 +50,13 @@ export const retryTemporary: {
     ...self,
     send: (envelope, message) =>
       Effect.suspend(() => {
-        let isPulled = false
-        const source = Stream.isStream(message)
-          ? Stream.suspend(() => {
-            isPulled = true
-            return message
-          })
-          : message
-        return Effect.retry(self.send(envelope, source), {
+        const source = watched(message)
+        const send = self.send(envelope, source.message)
+        let resends = -1
+        const attempt = Effect.suspend(() => ++resends === 0 ? send : again(send, "temporary", resends))
+        return Effect.retry(attempt, {
           schedule: schedule as Schedule.Schedule<Output, unknown>,
-          while: (error) => !isPulled && mayRepeat(error)
+          while: (error) => !source.isPulled && mayRepeat(error)
         })
       })
   }))

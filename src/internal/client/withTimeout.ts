@@ -27,6 +27,7 @@ export const withTimeout: {
 } = dual(2, (self: Client, duration: Duration.Input): Client => {
   const millis = Duration.toMillis(Duration.fromInputUnsafe(duration))
   return withSendAll({
+    ...self,
     send: (envelope, message) => withTotal(self.send(envelope, message), millis, undefined, endedSend),
     use: <A, E, R>(f: (connection: SmtpConnection.SmtpConnection) => Effect.Effect<A, E, R>) =>
       Effect.suspend(() => {

@@ -33,8 +33,8 @@ const watched = (duplex: Duplex, link: Link, isWindowed: boolean, handed: Set<st
           dialogue.answered(octets)
           next.onData(octets)
         },
-        onDrain: isWindowed ? drain : next.onDrain,
-        onEnd: next.onEnd
+        onDrain: () => isWindowed ? drain() : next.onDrain(),
+        onEnd: (ended) => next.onEnd(ended)
       })
     },
     write: (chunks) => {

@@ -33,7 +33,7 @@ interface Line {
 
 const expected = new Set(["ECONNECTION", "ESOCKET", "ETIMEDOUT", "ETLS", "EENVELOPE", "EMESSAGE"])
 
-/** The last 64 KiB of a message, and the terminator that goes with them in one write. */
+/** The last 64 KiB of a message, and the terminator that goes with them in one write; a whole small message by BDAT. */
 const window = 65_536 + 5
 
 const isAcceptance = (reply: SmtpReply.SmtpReply | undefined): boolean =>
@@ -107,7 +107,7 @@ export interface Verdict {
 
 const isDoubtJustified = ({ attempt, isHanded, link }: Entry, isWindowed: boolean): boolean => {
   const reached = link.reached.get(attempt.sender) ?? link.dialogue.bodies.get(attempt.sender)?.octets ?? 0
-  return isHanded && (!isWindowed || reached >= attempt.wire - window)
+  return isHanded && (!isWindowed || reached >= attempt.size - window)
 }
 
 /** What is known of the circumstances. */

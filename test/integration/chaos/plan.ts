@@ -19,6 +19,8 @@ export interface Attempt {
   readonly refused: ReadonlySet<string>
   readonly source: Message<typeof broken>
   readonly sha256: string
+  /** Octets of the text. */
+  readonly size: number
   /** Octets of the body on the wire, with dots stuffed and the terminator. */
   readonly wire: number
   readonly fault: Fault | undefined
@@ -127,6 +129,7 @@ export const make = (seed: string, backend: Backend, message: number, attempt: n
     refused: new Set(backend.refused),
     source: sourceOf(text, random, breaks),
     sha256: createHash("sha256").update(text, "latin1").digest("hex"),
+    size: text.length,
     wire,
     ...wrong,
     isReckless: random.chance(0.2)

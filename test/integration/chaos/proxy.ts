@@ -5,7 +5,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as net from "node:net"
-import { Dialogue } from "./dialogue.ts"
+import { type Body, Dialogue } from "./dialogue.ts"
 
 /**
  * When a fault strikes: so many octets of the client or of the server after it was armed, so many octets into the body
@@ -42,7 +42,11 @@ export class Link {
   /** Octets of the client have come. */
   onReceived: () => void = ignore
   #fault: Fault | undefined
-  #from = { client: 0, server: 0 }
+  #from: { readonly client: number; readonly server: number; readonly body: Body | undefined } = {
+    client: 0,
+    server: 0,
+    body: undefined
+  }
   #client: net.Socket | undefined
   #server: net.Socket | undefined
   #isOpen = true
@@ -59,9 +63,8 @@ export class Link {
   /** From now on this fault strikes, in place of the one before. */
   arm(fault: Fault | undefined): void {
     this.#fault = fault
-    const { client, server } = this.dialogue
-    this.#from = { client, server }
-    this.dialogue.body = undefined
+    const { body, client, server } = this.dialogue
+    this.#from = { client, server, body }
   }
 
   connect(client: net.Socket, server: net.Socket): void {
@@ -97,7 +100,8 @@ export class Link {
 
   /** How many octets past the trigger it is; undefined: not there yet. */
   #overshoot({ after, octets }: Trigger): number | undefined {
-    const { body } = this.dialogue
+    // The body that was under way when it was armed is that of a mail before.
+    const body = this.dialogue.body === this.#from.body ? undefined : this.dialogue.body
     const count = after === "body"
       ? body?.octets
       : after === "final"

@@ -9,6 +9,7 @@ import * as Stream from "effect/Stream"
 import * as SmtpClient from "../../../src/SmtpClient.ts"
 import * as SmtpConnection from "../../../src/SmtpConnection.ts"
 import { SmtpConnector } from "../../../src/SmtpConnector.ts"
+import { chunked, flights, grouped, inTurn, type Mode } from "../../support/modes.ts"
 import type { Backend } from "./backend.ts"
 import * as Connector from "./connector.ts"
 import * as Ledger from "./ledger.ts"
@@ -116,13 +117,18 @@ const guards: SmtpConnection.Timeouts = {
   quit: "1 second"
 }
 
-const optionsOf = ({ options, proxy }: Run, link: Proxy.Link, attempt: Plan.Attempt): SmtpConnection.Options => ({
-  host: proxy.host,
-  port: proxy.port,
+/** How a connection talks; the default as often as the others together. */
+const modeOf = ({ options: { seed } }: Run, { attempt, message }: Plan.Attempt): Mode =>
+  Random.make(seed, "mode", message, attempt).pick([flights, flights, flights, inTurn, grouped, chunked])
+
+const optionsOf = (run: Run, link: Proxy.Link, attempt: Plan.Attempt): SmtpConnection.Options => ({
+  ...modeOf(run, attempt).options,
+  host: run.proxy.host,
+  port: run.proxy.port,
   localAddress: link.address,
   name: "client.chaos.test",
-  protocol: options.backend.protocol,
-  ...options.backend.tls ? { tls: "starttls", tlsOptions: { rejectUnauthorized: false } } : { tls: "off" },
+  protocol: run.options.backend.protocol,
+  ...run.options.backend.tls ? { tls: "starttls", tlsOptions: { rejectUnauthorized: false } } : { tls: "off" },
   timeouts: { ...guards, ...attempt.timeouts }
 })
 

@@ -9,6 +9,7 @@ import { Buffer } from "node:buffer"
 import * as NodeConnector from "../../../src/node/NodeConnector.ts"
 import * as SmtpClient from "../../../src/SmtpClient.ts"
 import * as SmtpConnection from "../../../src/SmtpConnection.ts"
+import { type Mode, modes } from "../../support/modes.ts"
 import * as Random from "./random.ts"
 import type { Target } from "./soak.ts"
 
@@ -34,7 +35,13 @@ const mail = (target: Target): SmtpConnection.Mail => {
   }
 }
 
-const optionsOf = ({ host, port, protocol }: Target): SmtpConnection.Options => ({
+const ways = 3
+
+/** The default, and each of the others, one after the other. */
+const modeOf = (n: number, targets: number) => modes[Math.floor(n / targets / ways) % modes.length]
+
+const optionsOf = ({ host, port, protocol }: Target, mode: Mode | undefined): SmtpConnection.Options => ({
+  ...mode?.options,
   host,
   port,
   protocol,
@@ -48,12 +55,13 @@ const batch = Effect.fnUntraced(function*(n: number) {
   const target = targets[n % targets.length]
   if (target === undefined) return
   const mails = Array.from({ length: perConnection }, () => mail(target))
-  const way = Math.floor(n / targets.length) % 3
+  const way = Math.floor(n / targets.length) % ways
+  const options = optionsOf(target, modeOf(n, targets.length))
   if (way === 0) {
-    const client = yield* SmtpClient.make(optionsOf(target))
+    const client = yield* SmtpClient.make(options)
     return yield* Effect.forEach(mails, ({ envelope, message }) => client.send(envelope, message), { discard: true })
   }
-  const connection = yield* SmtpConnection.make(optionsOf(target))
+  const connection = yield* SmtpConnection.make(options)
   if (way === 1) {
     return yield* Effect.forEach(mails, ({ envelope, message }) => connection.send(envelope, message), {
       discard: true
@@ -84,7 +92,7 @@ const send = (from: number, count: number) =>
 
 Effect.gen(function*() {
   const batches = Math.ceil(messages / perConnection / samples)
-  yield* send(0, targets.length * 3 * concurrency)
+  yield* send(0, targets.length * ways * modes.length)
   yield* collect
   const before = state()
   const heap: Array<number> = []

@@ -14,15 +14,15 @@ import {
   accounts,
   alice,
   assertOctets,
+  type Described,
   type Login,
   passwordOf,
   type Profile,
-  type Service,
   type Store,
   Subject
 } from "./subject.ts"
 
-/** What the special recipients of the fake get, by local part: at RCPT, at DATA, as the final reply. */
+/** What the special recipients of the fake get, by local part: at RCPT, at DATA or BDAT, as the final reply. */
 const fates = {
   refused: SmtpServer.reply(550, "5.1.1 no such mailbox"),
   deferred: SmtpServer.reply(450, "4.2.1 mailbox busy"),
@@ -43,7 +43,7 @@ const respond = (protocol: "smtp" | "lmtp"): SmtpServer.Respond => ({
   rcpt: ({ path = "" }) => fateOf(path, "refused", "deferred", "closing"),
   data: (_, { to }) => firstFate(to, "atData"),
   message: ({ message, recipient }) =>
-    protocol === "lmtp" ? fateOf(recipient ?? "", "afterData") : firstFate(message?.to ?? [], "afterData")
+    firstFate(protocol === "lmtp" ? [recipient ?? ""] : message?.to ?? [], "atData", "afterData")
 })
 
 const sizeLimit = 52_428_800
@@ -70,7 +70,7 @@ const profile = (protocol: "smtp" | "lmtp"): Profile => ({
   replies: { vrfy: 252, expn: 502, help: 214 }
 })
 
-const recipients: Service["recipients"] = {
+const recipients: Described["recipients"] = {
   refused: special("refused"),
   deferred: special("deferred"),
   closing: special("closing"),
@@ -93,7 +93,7 @@ const small = (protocol: "smtp" | "lmtp"): SmtpServer.Script => ({
 
 const closing = (protocol: "smtp" | "lmtp"): SmtpServer.Script => ({
   ...script(protocol),
-  faults: [SmtpServer.at("data", SmtpServer.drop)]
+  faults: [SmtpServer.at("data", SmtpServer.drop), SmtpServer.at("bdat", SmtpServer.drop)]
 })
 
 /** A server of before 1995: HELO, no TLS, and every recipient is right. */
@@ -108,7 +108,7 @@ const bareProfile: Profile = {
   replies: { vrfy: 252, expn: 502, help: 214 }
 }
 
-const nobodyRefused: Service["recipients"] = {
+const nobodyRefused: Described["recipients"] = {
   refused: { lacks: "accepts every recipient", address: special("refused").address },
   deferred: { lacks: "accepts every recipient", address: special("deferred").address },
   closing: { lacks: "accepts every recipient", address: special("closing").address },
@@ -148,7 +148,7 @@ const storeOf = ({ awaitReceived, received }: Pick<SmtpServer.Records, "awaitRec
 
 type Records = Parameters<typeof storeOf>[0]
 
-const common = (records: Records): Pick<Service, "account" | "logins" | "mailbox" | "stored"> => {
+const common = (records: Records): Pick<Described, "account" | "logins" | "mailbox" | "stored"> => {
   let count = 0
   return {
     account: alice,

@@ -20,7 +20,8 @@ import {
   type Service,
   shown,
   spoken,
-  succeeds
+  succeeds,
+  viaOf
 } from "./subject.ts"
 
 const keywords = (connection: { readonly capabilities: { readonly extensions: ReadonlyMap<string, unknown> } }) =>
@@ -179,10 +180,15 @@ const missingLogin = check(
         yield* send
         return instead("takes mail without a login")
       }
-      yield* fails(send, withoutLogin)
+      const { code, misreads = false, tag } = withoutLogin
+      yield* fails(send, { tag, code })
+      if (misreads && viaOf(subject) === "BDAT") {
+        yield* fails(connection.login(subject.account), { tag: "ECONNECTION", attempted: false })
+        return instead("ENOAUTH, then closed: it takes the message of a refused BDAT for commands")
+      }
       yield* connection.login(subject.account)
       yield* send
-      return withoutLogin.tag === "ENOAUTH" ? shown : instead(`${withoutLogin.tag}, ${withoutLogin.code}`)
+      return tag === "ENOAUTH" ? shown : instead(`${tag}, ${code}`)
     })
 )
 
@@ -213,7 +219,8 @@ export const opening = [
   certificates,
   logins,
   wrongPassword,
-  loginLater,
-  missingLogin,
   unknownMechanism
 ]
+
+/** Of a login and a mail. */
+export const login = [loginLater, missingLogin]

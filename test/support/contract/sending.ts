@@ -22,7 +22,8 @@ import {
   type Service,
   shown,
   type Special,
-  type specials
+  type specials,
+  viaOf
 } from "./subject.ts"
 
 const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text)
@@ -177,13 +178,16 @@ const deferred = fate(
 )
 
 const atData = fate(
-  "refused at DATA: EENVELOPE, usable afterwards",
+  "refused at DATA or BDAT: EENVELOPE or EMESSAGE, usable afterwards",
   "atData",
   (subject, special, connection) =>
     Effect.gen(function*() {
       const { address, code } = special
-      const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag: "EENVELOPE", code })
-      assert.deepStrictEqual([error.command, error.isTemporary], ["DATA", code < 500])
+      const via = viaOf(subject)
+      // BDAT brings the message with it.
+      const tag = via === "DATA" ? "EENVELOPE" : "EMESSAGE"
+      const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag, code })
+      assert.deepStrictEqual([error.command, error.isTemporary, error.inDoubt], [via, code < 500, false])
       yield* goesOn(subject, special, connection)
       return shown
     })
@@ -196,7 +200,7 @@ const afterData = fate(
     Effect.gen(function*() {
       const { address, code } = special
       const error = yield* fails(connection.send({ from: sender, to: address }, plain("x")), { tag: "EMESSAGE", code })
-      assert.deepStrictEqual([error.inDoubt, error.isTemporary], [false, code < 500])
+      assert.deepStrictEqual([error.command, error.inDoubt, error.isTemporary], [viaOf(subject), false, code < 500])
       yield* goesOn(subject, special, connection)
       return shown
     })

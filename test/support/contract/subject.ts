@@ -11,6 +11,7 @@ import * as Sasl from "../../../src/Sasl.ts"
 import * as SmtpConnection from "../../../src/SmtpConnection.ts"
 import type { SmtpConnector } from "../../../src/SmtpConnector.ts"
 import type * as SmtpError from "../../../src/SmtpError.ts"
+import type { Mode } from "../modes.ts"
 
 export type Options = SmtpConnection.Options
 
@@ -49,13 +50,17 @@ export interface Profile {
   readonly sizeLimit: number | undefined
   /** The SASL mechanisms in the order of the alphabet. */
   readonly mechanisms: { readonly clear: ReadonlyArray<string>; readonly secure: ReadonlyArray<string> }
-  /** What a send without a login ends in. */
-  readonly withoutLogin: "accepted" | { readonly tag: "ENOAUTH" | "EENVELOPE"; readonly code: number }
+  /** What a send without a login ends in; `misreads`: and it takes the octets of a message refused by BDAT for commands. */
+  readonly withoutLogin: "accepted" | {
+    readonly tag: "ENOAUTH" | "EENVELOPE"
+    readonly code: number
+    readonly misreads?: boolean
+  }
   /** Whether right credentials get 235 and wrong ones are refused. */
   readonly judgesCredentials: Or<true>
   /** The codes of the replies that are data. */
   readonly replies: { readonly vrfy: number; readonly expn: number; readonly help: number }
-  /** The most recipients of one message; undefined = at least 100. */
+  /** The most recipients of one transaction; undefined = at least 100. */
   readonly recipientLimit?: number | undefined
 }
 
@@ -96,8 +101,8 @@ export interface Store {
   readonly has: (recipient: string, message: Uint8Array) => Effect.Effect<boolean>
 }
 
-/** A server under test. */
-export interface Service {
+/** A server as it is declared. */
+export interface Described {
   readonly profile: Profile
   /** As the server or its package states it. */
   readonly version: string
@@ -113,7 +118,41 @@ export interface Service {
   readonly stored: Or<Store>
 }
 
-export class Subject extends Context.Service<Subject, Service>()("test/contract/Subject") {}
+export class Subject extends Context.Service<Subject, Described>()("test/contract/Subject") {}
+
+/** A server under test, and how the client talks to it. */
+export interface Service extends Described {
+  readonly mode: Mode
+}
+
+const changed = <A>(value: Or<A>, change: (value: A) => A): Or<A> => doesLack(value) ? value : change(value)
+
+/** The server with this mode in the options of each of its doors. */
+export const inMode = (described: Described, mode: Mode): Service => {
+  const door = (options: Options): Options => ({ ...options, ...mode.options })
+  const within = <A extends { readonly door?: Options | undefined }>(value: A): A =>
+    value.door === undefined ? value : { ...value, door: door(value.door) }
+  const { doors, recipients } = described
+  return {
+    ...described,
+    mode,
+    recipients: {
+      refused: changed(recipients.refused, within),
+      deferred: changed(recipients.deferred, within),
+      closing: changed(recipients.closing, within),
+      atData: changed(recipients.atData, within),
+      afterData: changed(recipients.afterData, within)
+    },
+    doors: {
+      main: door(doors.main),
+      implicit: changed(doors.implicit, door),
+      badCertificates: changed(doors.badCertificates, (all) => all.map(within)),
+      refusesInGreeting: changed(doors.refusesInGreeting, door),
+      closesAtData: changed(doors.closesAtData, door),
+      limited: changed(doors.limited, within)
+    }
+  }
+}
 
 /** What a check found: the behaviour itself, or the declared difference. */
 export type Finding = "shown" | { readonly instead: string }
@@ -162,14 +201,18 @@ export const passwordOf = (username: string, password: string): Sasl.Credentials
 export const alice = passwordOf("alice", "secret")
 
 /** The keywords of the state that the main door ends in. */
-export const offered = ({ profile }: Service): ReadonlyArray<string> => profile.offers.secure ?? profile.offers.clear
+export const offered = ({ profile }: Described): ReadonlyArray<string> => profile.offers.secure ?? profile.offers.clear
+
+/** How a message of a few octets goes to this server. */
+export const viaOf = (subject: Service): "DATA" | "BDAT" =>
+  offered(subject).includes("CHUNKING") ? subject.mode.via : "DATA"
 
 /** The mechanisms of that state. */
-export const mechanismsOf = ({ profile }: Service): ReadonlyArray<string> =>
+export const mechanismsOf = ({ profile }: Described): ReadonlyArray<string> =>
   profile.offers.secure === undefined ? profile.mechanisms.clear : profile.mechanisms.secure
 
 /** Those of them that this library speaks: what it learns later is checked without a word here. */
-export const spoken = (subject: Service): ReadonlyArray<Sasl.Mechanism> =>
+export const spoken = (subject: Described): ReadonlyArray<Sasl.Mechanism> =>
   mechanismsOf(subject).flatMap((name) => Sasl.mechanisms.find((mechanism) => mechanism.name === name) ?? [])
 
 /** The main door without TLS. */

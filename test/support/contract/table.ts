@@ -1,10 +1,10 @@
 /** The result of the contract suite as Markdown: servers × capabilities × mechanisms × checks. */
-import { type Finding, mechanismsOf, offered, type Service, spoken } from "./subject.ts"
+import { type Described, type Finding, mechanismsOf, offered, spoken } from "./subject.ts"
 
 export interface Row {
   readonly name: string
   /** Undefined: it did not start. */
-  subject: Service | undefined
+  subject: Described | undefined
   readonly findings: Map<string, Finding>
 }
 
@@ -16,7 +16,7 @@ const line = (cells: ReadonlyArray<string>): string =>
 const table = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>): string =>
   [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n")
 
-const tlsOf = ({ doors, profile }: Service): string => {
+const tlsOf = ({ doors, profile }: Described): string => {
   const modes = [
     ...(profile.offers.clear.includes("STARTTLS") ? ["STARTTLS"] : []),
     ...("lacks" in doors.implicit ? [] : ["implicit"])
@@ -25,12 +25,12 @@ const tlsOf = ({ doors, profile }: Service): string => {
 }
 
 /** Mechanisms that the suite logged in with are bold. */
-const loginsOf = (subject: Service): string => {
+const loginsOf = (subject: Described): string => {
   const names = new Set(spoken(subject).map(({ name }) => name))
   return mechanismsOf(subject).map((name) => names.has(name) ? `**${name}**` : name).join(" ") || "–"
 }
 
-const capabilitiesOf = (subject: Service): string =>
+const capabilitiesOf = (subject: Described): string =>
   offered(subject).filter((keyword) => keyword !== "AUTH" && keyword !== "STARTTLS").join(" ") ||
   (subject.profile.extended ? "–" : "HELO only")
 

@@ -1,0 +1,46 @@
+/**
+ * A deadline over one step of a dial. A step that ends without waiting takes no timer; all others share one.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import { type Alarm, alarm } from "./alarm.ts"
+
+/** What a fiber ends in; undefined when the time is over before. */
+const awaited = <A, E>(
+  fiber: Fiber.Fiber<A, E>,
+  alarm: Alarm,
+  millis: number
+): Effect.Effect<Exit.Exit<A, E> | undefined> =>
+  Effect.callback((resume) => {
+    const end = (exit: Exit.Exit<A, E> | undefined) => {
+      alarm.remove(sleeper)
+      resume(Effect.succeed(exit))
+    }
+    const sleeper = { wakeAt: alarm.now() + millis, look: () => end(undefined) }
+    alarm.add(sleeper)
+    const forget = fiber.addObserver(end)
+    return Effect.sync(() => {
+      forget()
+      alarm.remove(sleeper)
+    })
+  })
+
+/** An effect that is interrupted, and ends in another, when it takes longer. */
+export const within = <A, E, R, E2>(
+  self: Effect.Effect<A, E, R>,
+  millis: number,
+  orElse: Effect.Effect<never, E2>
+): Effect.Effect<A, E | E2, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function*() {
+      const fiber = yield* Effect.forkChild(restore(self), { startImmediately: true })
+      const done = fiber.pollUnsafe()
+      if (done !== undefined) return yield* done
+      const first = yield* Effect.exit(restore(awaited(fiber, yield* alarm, millis)))
+      if (Exit.isSuccess(first) && first.value !== undefined) return yield* first.value
+      yield* Fiber.interrupt(fiber)
+      if (Exit.isFailure(first)) return yield* Effect.failCause(first.cause)
+      return yield* orElse
+    })
+  )
