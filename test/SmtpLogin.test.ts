@@ -1306,3 +1306,17 @@ describe("secrets (S17)", () => {
       assert.strictEqual(Base64.encode("x"), base64("x"))
     }))
 })
+
+describe("a login that is refused", () => {
+  it.effect("is told, though the deadline of the whole call passes while it says QUIT", () =>
+    withServer(
+      { accounts, faults: [at("quit", SmtpServer.silence)] },
+      Effect.gen(function*() {
+        const auth = Sasl.password({ username: "ann", password: Redacted.make("wrong") })
+        const timeouts = { total: "30 seconds", quit: "40 seconds" } as const
+        const fiber = yield* Effect.forkChild(refusal({ auth, timeouts }), { startImmediately: true })
+        yield* TestClock.adjust("30 seconds")
+        assert.strictEqual((yield* Fiber.join(fiber))._tag, "EAUTH")
+      })
+    ))
+})

@@ -5,6 +5,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -470,6 +471,25 @@ describe("a chunk that is refused", () => {
         yield* Fiber.join(again)
       })))
 
+  it.effect("while the source takes its time: the last chunk is not sent when it ends", () =>
+    manually({ options: always }, (connection, peer, probe) =>
+      Effect.gen(function*() {
+        const gate = yield* Deferred.make<void>()
+        const source = Stream.concat(
+          parts(1).stream,
+          Stream.unwrap(Effect.as(Deferred.await(gate), Stream.make("end")))
+        )
+        const fiber = yield* begun(Effect.flip(connection.send(one, source)), probe)
+        peer.say("250 sender", "250 a")
+        yield* probe.quiet
+        peer.hear()
+        peer.say("552 5.3.4 too much")
+        yield* Deferred.succeed(gate, undefined)
+        assert.deepInclude(yield* Fiber.join(fiber), { _tag: "EMESSAGE", inDoubt: false, handedOver: false } as never)
+        assert.deepStrictEqual(peer.hear(), [])
+        assert.isTrue(connection.isUsable)
+      })))
+
   it.effect("after the last was handed over: the refusal counts, and the connection is kept", () =>
     talking(refusing("552 5.3.4 too much"), (connection) =>
       Effect.gen(function*() {
@@ -665,10 +685,21 @@ describe("octets above 0x7f in chunks", () => {
         assert.strictEqual((yield* Effect.flip(connection.send(one, "é")))._tag, "EMESSAGE")
         assert.deepStrictEqual(talker.heard, [])
         yield* connection.send(one, Stream.make("plain"))
-        const error = yield* Effect.flip(connection.send(one, singly(["x".repeat(70_000), "é"])))
+        const wide = singly(["x".repeat(70_000), `é${"y".repeat(200_000)}`, "z"])
+        const error = yield* Effect.flip(connection.send(one, wide))
         assert.deepInclude(error, { _tag: "EMESSAGE", command: "BDAT", inDoubt: false, handedOver: false } as never)
         assert.isFalse(talker.peer.isOpen)
-        assert.strictEqual(talker.peer.writes.join("").split("LAST").length - 1, 1)
+        const written = talker.peer.writes.join("")
+        assert.strictEqual(written.split("LAST").length - 1, 1)
+        assert.notMatch(written, /[\u0080-\u00ff]/)
+      }), always))
+
+  it.effect("half a character at the end of a stream is one", () =>
+    talking({ offers: without }, (connection, talker) =>
+      Effect.gen(function*() {
+        const error = yield* Effect.flip(connection.send(one, Stream.make("a", "\ud83d")))
+        assert.deepInclude(error, { _tag: "EMESSAGE", command: "BDAT", handedOver: false } as never)
+        assert.notInclude(talker.peer.writes.join(""), "BDAT")
       }), always))
 })
 
@@ -716,6 +747,19 @@ describe("what is known of a flight that is lost", () => {
             assert.isFalse(connection.isUsable)
           })))
   )
+
+  it.effect("421 to a recipient: in doubt if another was accepted", () =>
+    Effect.forEach(
+      [1, 2],
+      (which) =>
+        talking({ answer: ({ nth, verb }) => verb === "RCPT" && nth === which ? "421 bye" : undefined }, (connection) =>
+          Effect.gen(function*() {
+            const error = lossOf(yield* Effect.exit(connection.send(two, text)))
+            assert.deepInclude(error, { _tag: "ECONNECTION", command: "RCPT TO", inDoubt: true } as never)
+            const alone = lossOf(yield* Effect.exit(connection.send(one, text)))
+            assert.isFalse(alone.attempted)
+          }))
+    ))
 
   it.effect("one of two recipients refused leaves it in doubt", () =>
     talking(

@@ -32,7 +32,7 @@ const stored = Effect.gen(function*() {
 })
 
 describe("deadlines that pass together", () => {
-  const total = { timeouts: { total: "200 millis" } }
+  const total = { timeouts: { total: "200 millis" } } as const
   const fallback = { fallback: [{ host: "other.test", name: "me.test" }] }
   const rows: { readonly [name: string]: Partial<SmtpClient.Options & SmtpClient.Policies> } = {
     "retry over timeouts.total": { ...total, retry: Schedule.recurs(2) },

@@ -212,23 +212,26 @@ export class Core {
     this.#refill()
   }
 
+  /** The connection that a place has, if it is fit for another call. The reaper may be late: what is too old is not. */
+  reuse(place: Place): Member | undefined {
+    if (this.#whyNot(place.member) !== undefined) return undefined
+    this.tell({ _tag: "Reused" })
+    return place.member
+  }
+
   /** The connection of a place: the one it has, or a new one. */
   ensure(place: Place): Effect.Effect<Member, DialError> {
     return Effect.suspend(() => {
-      const { member } = place
-      // The reaper may be late: what is too old is not lent either.
-      const why = this.#whyNot(member)
-      if (member === undefined || why !== undefined) return this.renew(place, why)
-      this.tell({ _tag: "Reused" })
-      return Effect.succeed(member)
+      const member = this.reuse(place)
+      return member === undefined ? this.renew(place) : Effect.succeed(member)
     })
   }
 
   /** A new connection for a place that is lent, dialled now. */
-  renew(place: Place, why: Why = "lost"): Effect.Effect<Member, DialError> {
+  renew(place: Place): Effect.Effect<Member, DialError> {
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen({ self: this }, function*() {
-        this.#empty(place, why, Exit.void)
+        this.#empty(place, this.#whyNot(place.member) ?? "lost", Exit.void)
         yield* restore(this.#sockets.take(1))
         this.#open++
         const scope = Scope.makeUnsafe()
@@ -270,7 +273,7 @@ export class Core {
     if (due >= this.#wakeAt || this.#isClosed) return
     this.#wakeAt = due
     this.#reaper?.interruptUnsafe()
-    const sleep = this.#setup.clock.sleep(Duration.millis(Math.max(due - this.#now(), 0)))
+    const sleep = this.#setup.clock.sleep(Duration.millis(Math.max(Math.ceil(due - this.#now()), 0)))
     this.#reaper = this.#fork(Effect.andThen(sleep, Effect.sync(() => this.#reap())))
   }
 

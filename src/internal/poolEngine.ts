@@ -72,9 +72,8 @@ const sendOn = <E, R>(
     progress.step = "CONN"
     return Effect.flatMap(core.renew(place), (member) => begin(member, progress, envelope, source))
   })
-  const { member } = place
-  if (member === undefined || !member.connection.isUsable) return fresh
-  core.tell({ _tag: "Reused" })
+  const member = core.reuse(place)
+  if (member === undefined) return fresh
   return Effect.catch(
     begin(member, progress, envelope, source),
     (error): Effect.Effect<SendResult, PoolError | E, R> => {

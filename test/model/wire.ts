@@ -492,8 +492,9 @@ export class Wire {
       current.leaver.leave()
       return
     }
-    // What a call has ended in already is what it tells.
-    if (current?.ask._tag === "Command" && current.ask.isOptional === true) {
+    // What a call has ended in already is what it tells; under a deadline of its own, not to whoever interrupts it.
+    const isAnswered = job.isExpired || job.totalDue === Infinity
+    if (current?.ask._tag === "Command" && current.ask.isOptional === true && isAnswered) {
       this.#fail({ _tag: "Released" })
       return this.#resume({})
     }
