@@ -712,22 +712,22 @@ describe("others on the same connection", () => {
         const count = () => peer.writes.join("").split("LAST").length - 1
         let answered = 0
         const answer = () => peer.say(...(answered++ > 0 ? ["250 reset"] : []), "250 sender", "250 a", "250 taken")
+        const answerAll = Effect.fnUntraced(function*(end: number) {
+          for (let i = answered; i < end; i++) {
+            answer()
+            yield* probe.quiet
+          }
+        })
         answer()
         yield* probe.quiet
         const guest = yield* begun(connection.send(envelope, "guest"), probe)
         yield* Fiber.interrupt(guest)
         const underWay = count()
-        while (answered < underWay) {
-          answer()
-          yield* probe.quiet
-        }
+        yield* answerAll(underWay)
         assert.strictEqual(count(), underWay)
         yield* Deferred.succeed(go, undefined)
         yield* probe.quiet
-        while (answered < total) {
-          answer()
-          yield* probe.quiet
-        }
+        yield* answerAll(total)
         const results = yield* Fiber.join(fiber)
         assert.lengthOf(results.filter(Result.isSuccess), total)
       })))
