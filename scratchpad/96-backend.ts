@@ -30,7 +30,11 @@ Effect.gen(function*() {
   const { connections, received } = yield* NodeSmtpServer.NodeSmtpServer
   yield* Console.log(`${(yield* received).length} mails over ${(yield* connections).length} connections`)
 }).pipe(
-  Effect.provide(HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true })),
-  Effect.provide(Layer.provideMerge(smtp, NodeHttpServer.layerTest)),
+  Effect.provide(
+    HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true }).pipe(
+      Layer.provideMerge(smtp),
+      Layer.provideMerge(NodeHttpServer.layerTest)
+    )
+  ),
   NodeRuntime.runMain
 )

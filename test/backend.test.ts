@@ -67,8 +67,7 @@ const underLoad = Effect.gen(function*() {
     })
   const ids = Array.from({ length: requests }, (_, n) => n)
   const answers = yield* Effect.forEach(ids, one, { concurrency: 50 }).pipe(
-    Effect.provide(served),
-    Effect.provide(Layer.provideMerge(client, NodeHttpServer.layerTest))
+    Effect.provide(Layer.provideMerge(served, Layer.provideMerge(client, NodeHttpServer.layerTest)))
   )
   yield* server.restart
   return { answers, subjects: server.subjects }
