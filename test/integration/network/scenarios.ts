@@ -176,7 +176,7 @@ const blackHole = Effect.gen(function*() {
     yield* sendOne(server, [hole, good], { connect: "2 seconds" }, sent),
     yield* sendOne(server, [hole6, hole, good], { connect: "3 seconds" }, sent),
     yield* sendOne(server, [hole, otherHole], { connect: "1 second" }, sent),
-    yield* sendOne(server, [hole, good], { connect: "10 seconds", total: "500 millis" }, sent)
+    yield* sendOne(server, [hole, otherHole], { connect: "10 seconds", total: "500 millis" }, sent)
   ], sent)
 })
 
