@@ -249,7 +249,7 @@ export const layerWith = (options: Options): Layer.Layer<SmtpConnector, never, D
       const sessions = tlsSessions.make()
       return SmtpConnector.of({
         resolve: resolveWith(dns, options.allowAddress ?? (() => true)),
-        connect: (target) => Effect.suspend(() => dial(new net.Socket(), target, sessions)),
+        connect: (target) => Effect.suspend(() => dial(nodeDuplex.socket(), target, sessions)),
         localName: options.localName ?? systemName()
       })
     })

@@ -9,6 +9,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
+import * as net from "node:net"
 import type { Duplex as NodeStream } from "node:stream"
 import * as tls from "node:tls"
 import { codeOf } from "../internal/errorCause.ts"
@@ -50,6 +51,25 @@ type Owned = NodeStream & { [owner]?: NodeDuplex }
 function onData(this: Owned, octets: Uint8Array): void {
   this[owner]?.take(octets)
 }
+function onRead(this: Owned, length: number, buffer: Uint8Array): boolean {
+  this[owner]?.take(buffer.subarray(0, length))
+  return true
+}
+
+const readSize = 16_384
+
+/** Where POSIX puts what was read is looked at before another socket is read; Windows may have reads under way. */
+const shared = process.platform === "win32" ? undefined : new Uint8Array(readSize)
+
+/**
+ * A socket whose octets come without an allocation for each read. It is paused until a `Duplex` made of it is listened
+ * to; what it read is the listener's until that returns.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const socket = (): net.Socket =>
+  new net.Socket({ onread: { buffer: shared ?? new Uint8Array(readSize), callback: onRead } }).pause()
 function onDrain(this: Owned): void {
   this[owner]?.drained()
 }
