@@ -10,52 +10,21 @@
 import * as Base64 from "effect/encoding/Base64"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import type { Notify, OriginalRecipient, Ret } from "./Envelope.ts"
 import * as mailbox from "./internal/mailbox.ts"
 import * as checks from "./internal/parameters.ts"
+import {
+  type EncodeError,
+  type Line,
+  mailLine,
+  type MailParameters,
+  rcptLine,
+  type RcptParameters,
+  refuse
+} from "./internal/pathLine.ts"
 import * as slab from "./internal/slab.ts"
-import { encodeUnitext, encodeUtf8Xtext, encodeXtext } from "./internal/xtext.ts"
 import { escapeText } from "./SmtpReply.ts"
 
-/**
- * The parameters of MAIL.
- *
- * @category models
- * @since 0.1.0
- */
-export interface MailParameters {
-  /** Octets of the message (RFC 1870). */
-  readonly size?: number | undefined
-  /** RFC 6152 and RFC 3030. */
-  readonly body?: "7BIT" | "8BITMIME" | "BINARYMIME" | undefined
-  /** RFC 6531; without it a path has to be ASCII. */
-  readonly smtpUtf8?: boolean | undefined
-  /** RFC 3461 §4.3. */
-  readonly ret?: Ret | undefined
-  /** RFC 3461 §4.4: printable ASCII, not encoded yet; at most 100 characters once it is. */
-  readonly envid?: string | undefined
-  /** RFC 8689. */
-  readonly requireTls?: boolean | undefined
-  /** RFC 4954 §5: an ASCII mailbox, not encoded yet, or `"<>"`. */
-  readonly auth?: string | undefined
-}
-
-/**
- * The parameters of RCPT (RFC 3461).
- *
- * @category models
- * @since 0.1.0
- */
-export interface RcptParameters {
-  readonly notify?: ReadonlyArray<Notify> | undefined
-  /** Not encoded yet; at most 500 characters once it is. */
-  readonly orcpt?: OriginalRecipient | undefined
-  /**
-   * Whether MAIL said SMTPUTF8. Nothing is sent for it: without it the path has to be ASCII, and an `orcpt` of type utf-8
-   * goes out in its 7-bit form (RFC 6533 §3).
-   */
-  readonly smtpUtf8?: boolean | undefined
-}
+export type { EncodeError, MailParameters, RcptParameters }
 
 /**
  * A command, or a line of the client inside an AUTH exchange.
@@ -90,24 +59,6 @@ export type SmtpCommand =
   | { readonly _tag: "Expn"; readonly text: string }
   | { readonly _tag: "Help"; readonly text?: string | undefined }
   | { readonly _tag: "Quit" }
-
-/**
- * Why a command cannot be sent.
- *
- * @category models
- * @since 0.1.0
- */
-export interface EncodeError {
-  readonly _tag: "EncodeError"
-  /** The field at fault, e.g. "name" or "parameters.envid"; "command" when it is the line as a whole. */
-  readonly field: string
-  /** What is wrong and how to mend it, completing a sentence that begins with the field. No secret is in it. */
-  readonly detail: string
-}
-
-type Line = string | EncodeError
-
-const refuse = (field: string, detail: string): EncodeError => ({ _tag: "EncodeError", field, detail })
 
 const nameLine = (verb: string, name: unknown): Line => {
   if (typeof name !== "string") return refuse("name", "must be a string")
@@ -154,107 +105,6 @@ const bdatLine = (size: unknown, last: unknown): Line => {
   if (ofLast !== undefined) return refuse("last", ofLast)
   return `BDAT ${String(size)}${last === true ? " LAST" : ""}`
 }
-
-type Encoder = (value: unknown, smtpUtf8: boolean) => Line
-
-const checked = (
-  key: string,
-  problemOf: (u: unknown) => string | undefined,
-  encode: (value: unknown) => string
-): Encoder =>
-(value) => {
-  const problem = problemOf(value)
-  return problem === undefined ? encode(value) : refuse(`parameters.${key}`, problem)
-}
-
-const oneOf = (key: string, keyword: string, allowed: ReadonlyArray<unknown>): Encoder =>
-  checked(
-    key,
-    (u) => allowed.includes(u) ? undefined : `must be one of ${allowed.join(", ")}`,
-    (value) => ` ${keyword}=${String(value)}`
-  )
-
-const flag = (key: string, keyword: string): Encoder =>
-  checked(key, checks.flagProblem, (value) => value === true ? keyword : "")
-
-const auth: Encoder = (value) => {
-  if (value === "<>") return " AUTH=<>"
-  const parsed = typeof value === "string" ? mailbox.parse(value) : Result.fail("must be a mailbox, or <>")
-  if (Result.isFailure(parsed)) return refuse("parameters.auth", parsed.failure)
-  return parsed.success.isAscii
-    ? ` AUTH=${encodeXtext(parsed.success.path)}`
-    : refuse("parameters.auth", "must have an ASCII local part")
-}
-
-const mailParameters: ReadonlyArray<readonly [keyof MailParameters, Encoder]> = [
-  ["size", checked("size", checks.sizeProblem, (value) => ` SIZE=${String(value)}`)],
-  ["body", oneOf("body", "BODY", ["7BIT", "8BITMIME", "BINARYMIME"])],
-  ["smtpUtf8", flag("smtpUtf8", " SMTPUTF8")],
-  ["ret", oneOf("ret", "RET", ["FULL", "HDRS"])],
-  ["envid", checked("envid", checks.envidProblem, (value) => ` ENVID=${encodeXtext(String(value))}`)],
-  ["requireTls", flag("requireTls", " REQUIRETLS")],
-  ["auth", auth]
-]
-
-const notify: Encoder = (value) => {
-  const conditions = checks.notifyOf(value)
-  return typeof conditions === "string"
-    ? refuse("parameters.notify", conditions)
-    : ` NOTIFY=${conditions.join(",")}`
-}
-
-const orcpt: Encoder = (value, smtpUtf8) => {
-  if (typeof value !== "object" || value === null) return refuse("parameters.orcpt", "must be { type, address }")
-  const { address, type } = value as { readonly [K in keyof OriginalRecipient]?: unknown }
-  const problem = checks.orcptProblem(type, address)
-  if (problem !== undefined) return refuse("parameters.orcpt", problem)
-  const encode = !checks.isUtf8Type(String(type)) ? encodeXtext : smtpUtf8 ? encodeUnitext : encodeUtf8Xtext
-  return ` ORCPT=${String(type)};${encode(String(address))}`
-}
-
-const rcptParameters: ReadonlyArray<readonly [keyof RcptParameters, Encoder]> = [
-  ["notify", notify],
-  ["orcpt", orcpt],
-  ["smtpUtf8", flag("smtpUtf8", "")]
-]
-
-const pathLine = <K extends string>(
-  field: "from" | "to",
-  verb: string,
-  path: unknown,
-  parameters: { readonly [P in K]?: unknown },
-  encoders: ReadonlyArray<readonly [K, Encoder]>,
-  smtpUtf8: boolean
-): Line => {
-  if (typeof path !== "string") return refuse(field, "must be a string")
-  let line = `${verb}:<>`
-  if (path !== "" || field === "to") {
-    const parsed = field === "to" ? mailbox.parseRecipient(path) : mailbox.parse(path)
-    if (Result.isFailure(parsed)) return refuse(field, parsed.failure)
-    if (!parsed.success.isAscii && !smtpUtf8) return refuse(field, "is not ASCII and needs parameters.smtpUtf8")
-    line = `${verb}:<${parsed.success.path}>`
-  }
-  for (const [key, encoder] of encoders) {
-    const value = parameters[key]
-    if (value === undefined) continue
-    const text = encoder(value, smtpUtf8)
-    if (typeof text !== "string") return text
-    line += text
-  }
-  return line
-}
-
-const isObject = (u: unknown): boolean => typeof u === "object" && u !== null
-
-const mailLine = (from: unknown, parameters: MailParameters): Line =>
-  isObject(parameters)
-    ? pathLine("from", "MAIL FROM", from, parameters, mailParameters, parameters.smtpUtf8 === true)
-    : refuse("parameters", "must be an object")
-
-const rcptLine = (to: unknown, parameters: RcptParameters): Line =>
-  isObject(parameters)
-    ? pathLine("to", "RCPT TO", to, parameters, rcptParameters, parameters.smtpUtf8 === true)
-    : refuse("parameters", "must be an object")
 
 const lineOf = (command: SmtpCommand): Line => {
   switch (command._tag) {
@@ -359,6 +209,16 @@ const constants: ReadonlyMap<string, Result.Result<Uint8Array>> = new Map(
 
 const isSecret = ({ _tag }: SmtpCommand): boolean => _tag === "Auth" || _tag === "AuthResponse"
 
+const boundedLine = (command: SmtpCommand): Line => {
+  const line = lineOf(command)
+  if (typeof line !== "string") return line
+  const most = maxLength[command._tag] ?? maxLineLength
+  // No character takes more than three octets.
+  if (line.length * 3 + 2 <= most) return line
+  const octets = encoder.encode(line).length + 2
+  return octets > most ? refuse("command", `has ${octets} octets; ${most} are allowed`) : line
+}
+
 /**
  * Encodes a command as one line.
  *
@@ -400,13 +260,38 @@ const isSecret = ({ _tag }: SmtpCommand): boolean => _tag === "Auth" || _tag ===
 export const encode = (command: SmtpCommand): Result.Result<Uint8Array, EncodeError> => {
   const constant = constants.get(command._tag)
   if (constant !== undefined) return constant
-  const line = lineOf(command)
+  const line = boundedLine(command)
   if (typeof line !== "string") return Result.fail(line)
-  const octets = isSecret(command) ? octetsOf(line) : slab.encode(`${line}\r\n`)
-  const most = maxLength[command._tag] ?? maxLineLength
-  return octets.length > most
-    ? Result.fail(refuse("command", `has ${octets.length} octets; ${most} are allowed`))
-    : Result.succeed(octets)
+  return Result.succeed(isSecret(command) ? octetsOf(line) : slab.encode(`${line}\r\n`))
+}
+
+/**
+ * Encodes a group of commands (RFC 2920) as one array of octets: the lines that {@link encode} gives, one after another.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as assert from "node:assert"
+ * import { Result } from "effect"
+ * import { SmtpCommand } from "effect-smtp"
+ *
+ * const group = SmtpCommand.encodeAll([{ _tag: "Rset" }, { _tag: "Noop" }])
+ * assert.strictEqual(new TextDecoder().decode(Result.getOrThrow(group)), "RSET\r\nNOOP\r\n")
+ * ```
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const encodeAll = (commands: ReadonlyArray<SmtpCommand>): Result.Result<Uint8Array, EncodeError> => {
+  const [only] = commands
+  if (only !== undefined && commands.length === 1) return encode(only)
+  let text = ""
+  for (const command of commands) {
+    const line = boundedLine(command)
+    if (typeof line !== "string") return Result.fail(line)
+    text += `${line}\r\n`
+  }
+  return Result.succeed(commands.some(isSecret) ? encoder.encode(text) : slab.encode(text))
 }
 
 /**

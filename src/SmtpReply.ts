@@ -191,9 +191,38 @@ interface Line {
 
 const isDigit = (octet: number | undefined): octet is number => octet !== undefined && octet >= 0x30 && octet <= 0x39
 
+/** Texts that came lately: most replies say what another said before. */
+const known: Array<{ readonly octets: Uint8Array; readonly text: string }> = []
+const knownTexts = 64
+const longestKnown = 64
+
+const isSame = (a: Uint8Array, octets: Uint8Array, from: number): boolean => {
+  for (let i = 0; i < a.length; i++) {
+    if (a[i] !== octets[from + i]) return false
+  }
+  return true
+}
+
+const decodeText = (octets: Uint8Array, from: number, end: number): string => {
+  const length = end - from
+  if (length <= 0) return ""
+  if (length > longestKnown) return utf8.decode(octets.subarray(from, end))
+  const place = (length * 7 + octets[from + (length >> 1)]! * 5 + octets[end - 1]!) % knownTexts
+  const found = known[place]
+  if (found?.octets.length === length && isSame(found.octets, octets, from)) return found.text
+  const own = octets.slice(from, end)
+  const text = utf8.decode(own)
+  known[place] = { octets: own, text }
+  return text
+}
+
 /** Reply-line = Reply-code ( "-" / SP ) [ textstring ] CRLF; a bare code is accepted too (RFC 5321 §4.2). */
-const decodeLine = (line: Uint8Array): Line | string => {
-  const [a, b, c, separator] = line
+const decodeLine = (octets: Uint8Array, from: number, end: number): Line | string => {
+  const length = end - from
+  const a = length > 0 ? octets[from] : undefined
+  const b = length > 1 ? octets[from + 1] : undefined
+  const c = length > 2 ? octets[from + 2] : undefined
+  const separator = length > 3 ? octets[from + 3] : undefined
   if (!isDigit(a) || !isDigit(b) || !isDigit(c) || a < 0x32 || a > 0x35) return "a line has no reply code 2yz to 5yz"
   if (separator !== undefined && separator !== 0x20 && separator !== 0x2d) {
     return "the reply code is followed by neither a space nor a hyphen"
@@ -201,7 +230,7 @@ const decodeLine = (line: Uint8Array): Line | string => {
   return {
     code: (a - 0x30) * 100 + (b - 0x30) * 10 + (c - 0x30),
     isLast: separator !== 0x2d,
-    text: line.length > 4 ? utf8.decode(line.subarray(4)) : ""
+    text: decodeText(octets, from + 4, end)
   }
 }
 
@@ -249,10 +278,22 @@ class ReplyDecoder implements Decoder {
     const octetsOfReply = this.replyLength + length + (isWhole ? 1 : 0)
     if (octetsOfReply > maxReplyLength) return this.fail(`a reply is longer than ${maxReplyLength} octets`)
     if (!isWhole) return this.hold(octets, from, end, length)
-    const line = this.heldLength === 0 ? octets.subarray(from, end) : this.joined(octets, from, end, length)
-    if (line[line.length - 1] !== CR) return this.fail("a line ends in a bare LF")
+    if (this.heldLength === 0) return this.whole(octets, from, end, octetsOfReply, onReply)
+    this.hold(octets, from, end, length)
+    this.heldLength = 0
+    this.whole(this.held, 0, length, octetsOfReply, onReply)
+  }
+
+  private whole(
+    octets: Uint8Array,
+    from: number,
+    end: number,
+    octetsOfReply: number,
+    onReply: (reply: SmtpReply) => void
+  ): void {
+    if (end === from || octets[end - 1] !== CR) return this.fail("a line ends in a bare LF")
     this.replyLength = octetsOfReply
-    this.line(decodeLine(line.subarray(0, -1)), onReply)
+    this.line(decodeLine(octets, from, end - 1), onReply)
   }
 
   private hold(octets: Uint8Array, from: number, end: number, length: number): void {
@@ -268,12 +309,6 @@ class ReplyDecoder implements Decoder {
     if (octet !== undefined && (octet < 0x32 || octet > 0x35)) this.fail("a line has no reply code 2yz to 5yz")
   }
 
-  private joined(octets: Uint8Array, from: number, end: number, length: number): Uint8Array {
-    this.hold(octets, from, end, length)
-    this.heldLength = 0
-    return this.held.subarray(0, length)
-  }
-
   private line(line: Line | string, onReply: (reply: SmtpReply) => void): void {
     if (typeof line === "string") return this.fail(line)
     if (this.lines.length > 0 && line.code !== this.code) return this.fail("the lines of a reply differ in their code")
@@ -284,7 +319,7 @@ class ReplyDecoder implements Decoder {
     const lines = this.lines
     this.lines = []
     this.replyLength = 0
-    onReply(make(this.code, ...lines))
+    onReply(new Bare(this.code, lines))
   }
 }
 

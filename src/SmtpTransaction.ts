@@ -114,7 +114,11 @@ export const plan = (
       command: {
         _tag: "Rcpt",
         to: path,
-        parameters: { smtpUtf8: envelope.needsSmtpUtf8, ...(usesDsn ? { notify, orcpt } : {}) }
+        parameters: {
+          smtpUtf8: envelope.needsSmtpUtf8,
+          notify: usesDsn ? notify : undefined,
+          orcpt: usesDsn ? orcpt : undefined
+        }
       }
     })),
     omitted: envelope.needsDsn && !usesDsn ? ["DSN"] : [],

@@ -71,6 +71,8 @@ export class SmtpWire implements SmtpConnector.Listener {
   readonly #owed: Array<SmtpError.TimeoutName> = []
   readonly #arrived: Array<SmtpReply.SmtpReply> = []
   #lastReply = -Infinity
+  /** When octets came last. */
+  #heardAt = -Infinity
   readonly #waiters = new Waiters()
   /** Called when the server broke the grammar or the order of replies. */
   onViolation: () => void = ignore
@@ -101,7 +103,8 @@ export class SmtpWire implements SmtpConnector.Listener {
 
   onData(octets: Uint8Array): void {
     if (this.#failure !== undefined) return
-    this.#watchdog.touch()
+    this.#heardAt = this.#watchdog.now()
+    this.#watchdog.touch(this.#heardAt)
     const decoded = this.#decoder.push(octets, (reply) => this.#onReply(reply))
     if (Result.isFailure(decoded)) this.fail({ _tag: "Grammar", detail: decoded.failure.detail })
     this.#deliver()
@@ -115,8 +118,8 @@ export class SmtpWire implements SmtpConnector.Listener {
     // The server begins with a command of a group once it has answered the one before (RFC 2920).
     const next = this.#owed[0]
     if (next === undefined) this.#watchdog.disarmReply()
-    else this.#watchdog.arm(next)
-    this.#lastReply = this.#watchdog.now()
+    else this.#watchdog.arm(next, undefined, this.#heardAt)
+    this.#lastReply = this.#heardAt
     this.#isHeld = SmtpReply.severity(reply) === 3
     this.#isBodyDue = reply.code === 354
     this.#arrived.push(reply)
@@ -133,7 +136,7 @@ export class SmtpWire implements SmtpConnector.Listener {
   }
 
   onDrain(): void {
-    this.#watchdog.touch()
+    this.#watchdog.touch(this.#watchdog.now())
     this.#mustDrain = false
     // The wait on the source begins now, not when the octets before it were handed over.
     if (this.#inBody) this.#watchdog.arm("data")
@@ -200,14 +203,14 @@ export class SmtpWire implements SmtpConnector.Listener {
     this.#watchdog.disarmData()
   }
 
-  #write(chunks: ReadonlyArray<Uint8Array>): void {
+  #write(chunks: ReadonlyArray<Uint8Array>, now = this.#watchdog.now()): void {
     if (chunks.every((chunk) => chunk.length === 0)) return
-    this.#watchdog.touch()
+    this.#watchdog.touch(now)
     this.#mustDrain = !this.#duplex.write(chunks)
   }
 
-  #owe(replies: number, timeout: SmtpError.TimeoutName): void {
-    if (replies > 0 && this.#owed.length === 0) this.#watchdog.arm(timeout)
+  #owe(replies: number, timeout: SmtpError.TimeoutName, now: number): void {
+    if (replies > 0 && this.#owed.length === 0) this.#watchdog.arm(timeout, undefined, now)
     for (let i = 0; i < replies; i++) this.#owed.push(timeout)
   }
 
@@ -222,15 +225,17 @@ export class SmtpWire implements SmtpConnector.Listener {
   /** Octets to the server, with the replies they will be owed; nothing is written once the wire has failed. */
   hand(chunks: ReadonlyArray<Uint8Array>, replies: number, timeout: SmtpError.TimeoutName): void {
     if (this.#failure !== undefined) return
-    this.#owe(replies, timeout)
-    this.#write(chunks)
+    const now = this.#watchdog.now()
+    this.#owe(replies, timeout, now)
+    this.#write(chunks, now)
   }
 
   /** A group of commands in one write. */
   handGroup({ chunks, owes }: Group): void {
     if (this.#failure !== undefined) return
-    for (const timeout of owes) this.#owe(1, timeout)
-    this.#write(chunks)
+    const now = this.#watchdog.now()
+    for (const timeout of owes) this.#owe(1, timeout, now)
+    this.#write(chunks, now)
   }
 
   /** The next reply that has come and was not taken yet. */
@@ -344,7 +349,7 @@ export class SmtpWire implements SmtpConnector.Listener {
   endBody(chunks: ReadonlyArray<Uint8Array>, replies: number, behind: Group = { chunks: [], owes: [] }): void {
     this.#inBody = false
     this.#watchdog.disarmData()
-    this.#owe(replies, "final")
+    this.#owe(replies, "final", this.#watchdog.now())
     this.handGroup({ chunks: behind.chunks.length === 0 ? chunks : [...chunks, ...behind.chunks], owes: behind.owes })
   }
 

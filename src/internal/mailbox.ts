@@ -136,8 +136,22 @@ const assemble = (local: string, domain: string): Result.Result<Mailbox, string>
     : Result.succeed({ path: `${local}@${domain}`, isAscii: ascii })
 }
 
+/** What was parsed lately: an address is checked when it is given, and once more when it is said. */
+const parsed = new Map<string, Result.Result<Mailbox, string>>()
+const mostParsed = 1024
+
 /** Parses a mailbox without angle brackets. The failure completes a sentence that begins with its name. */
 export const parse = (text: string): Result.Result<Mailbox, string> => {
+  const known = parsed.get(text)
+  if (known !== undefined) return known
+  const result = parseAnew(text)
+  if (Result.isFailure(result)) return result
+  if (parsed.size >= mostParsed) parsed.clear()
+  parsed.set(text, result)
+  return result
+}
+
+const parseAnew = (text: string): Result.Result<Mailbox, string> => {
   if (text.length > maxInput) return Result.fail(`has ${text.length} characters; ${maxPath} octets are allowed`)
   const control = controlIn(text)
   if (control !== undefined) return Result.fail(`holds the control character ${control}; remove it`)

@@ -38,6 +38,9 @@ export interface Outcome {
   readonly error: SmtpError.RecipientError | undefined
 }
 
+const isRejected = (one: Outcome): one is Outcome & { readonly error: SmtpError.RecipientError } =>
+  one.error !== undefined
+
 /** The errors of all who were refused, and the reply that speaks for them: the first 4yz, else the first. */
 const merged = (outcomes: ReadonlyArray<Outcome>) => {
   const errors = outcomes.flatMap(({ error }) => error === undefined ? [] : [error])
@@ -113,13 +116,13 @@ export const result = (
   isComplete: boolean,
   message: { readonly size: number; readonly omitted: ReadonlyArray<string>; readonly via: "DATA" | "BDAT" }
 ): Result.Result<Sent, SmtpError.SendError> => {
-  const rejected = outcomes.filter(({ error }) => error !== undefined)
+  const rejected = outcomes.filter(isRejected)
   if (rejected.length === outcomes.length) return Result.fail(failure(outcomes, isComplete ? replies : [], message.via))
   const reply = replies.at(-1)!
   return Result.succeed({
     accepted: outcomes.filter(({ error }) => error === undefined).map(({ address }) => address),
     rejected: rejected.map(({ address }) => address),
-    rejectedErrors: merged(rejected).rejectedErrors,
+    rejectedErrors: rejected.map(({ error }) => error),
     reply,
     response: reply.text,
     messageSize: message.size,

@@ -49,13 +49,13 @@ export class Watchdog implements Sleeper {
   }
 
   /** An octet went or came. */
-  touch(): void {
-    this.#lastOctet = this.now()
+  touch(now: number): void {
+    this.#lastOctet = now
   }
 
   /** Puts a deadline in force, counted from now; it replaces the one before of its kind. */
-  arm(timeout: TimeoutName, hint?: string): void {
-    const due = this.now() + this.#deadlines[timeout]
+  arm(timeout: TimeoutName, hint?: string, now = this.now()): void {
+    const due = now + this.#deadlines[timeout]
     if (timeout === "data") this.#dataDue = due
     else {
       this.#timeout = timeout

@@ -4,18 +4,14 @@
  */
 import * as Effect from "effect/Effect"
 import * as SmtpCommand from "../../SmtpCommand.ts"
-import type { SmtpReply } from "../../SmtpReply.ts"
 import { type Behind, flight, isFlight, lingering, maxFlight, type Restore } from "./deliver.ts"
-import type { Run, Step } from "./model.ts"
+import type { Run } from "./model.ts"
 import * as state from "./run.ts"
 
 /** Whether a run may go this way at all. */
 export const isPlain = <E, R>({ dialogue, source }: Run<E, R>): boolean =>
   dialogue.protocol === "smtp" && !dialogue.session.wire.transcript.isOn && source._tag === "Whole" &&
   source.body.length <= maxFlight
-
-const isExpected = ({ stage }: Step, reply: SmtpReply): boolean =>
-  stage === "DATA" ? reply.code === 354 : reply.code >= 200 && reply.code < 300
 
 /** Writes what is due. False: the server cannot be asked. */
 const say = <E, R>(run: Run<E, R>): boolean => {
@@ -28,7 +24,7 @@ const say = <E, R>(run: Run<E, R>): boolean => {
   const steps = run.written < run.steps.length ? state.due(run) : []
   if (steps.length === 0) return true
   if (run.written === run.answered && !wire.isQuiet()) return false
-  wire.hand(state.encode(steps), steps.length, "command")
+  wire.hand([state.encode(steps)], steps.length, "command")
   state.wrote(run, steps.length)
   return true
 }
@@ -55,7 +51,7 @@ export const advance = <E, R>(run: Run<E, R>, behind: Behind): "done" | "wait" |
     if (run.answered < run.written) {
       const reply = wire.peek()
       if (reply === undefined) return wire.failure === undefined ? "wait" : "left"
-      if (!isExpected(run.steps[run.answered]!, reply)) return "left"
+      if (!state.isExpected(run.steps[run.answered]!, reply)) return "left"
       wire.take()
       state.note(run, reply)
     } else if (run.isHandedOver) return "done"

@@ -25,7 +25,7 @@ const say = <E, R>(run: Run<E, R>, steps: ReadonlyArray<Step>): Effect.Effect<vo
     const hasBegun = where.stage !== "RSET" && where.stage !== "MAIL"
     return Effect.fail(wire.error({ ...where, attempted: hasBegun }) as SmtpError.SendError)
   }
-  wire.hand(state.encode(steps), steps.length, "command")
+  wire.hand([state.encode(steps)], steps.length, "command")
   state.wrote(run, steps.length)
   return told(run, steps)
 }

@@ -44,7 +44,7 @@ export const flight = <E, R>(run: Run<E, R>): { readonly group: Group; readonly 
   const { source } = run
   const octets = source._tag === "Whole" ? source.body : new Uint8Array(0)
   const opening = [...run.steps]
-  const chunks = [...state.encode(opening), header(octets.length, true), octets]
+  const chunks = [state.encode(opening), header(octets.length, true), octets]
   const last = { _tag: "Bdat", size: octets.length, last: true } as const
   run.steps.push({ stage: "FINAL", command: last })
   run.isHandedOver = true

@@ -96,12 +96,12 @@ export const wrote = <E, R>(run: Run<E, R>, count: number): void => {
 }
 
 /** The octets of commands. They are built from values that were checked before: one that is refused is a defect here. */
-export const encode = (steps: ReadonlyArray<Step>): Array<Uint8Array> => {
-  const chunks: Array<Uint8Array> = []
+export const encode = (steps: ReadonlyArray<Step>): Uint8Array => {
+  const commands: Array<SmtpCommand.SmtpCommand> = []
   for (const { command } of steps) {
-    if (command !== undefined) chunks.push(Result.getOrThrow(SmtpCommand.encode(command)))
+    if (command !== undefined) commands.push(command)
   }
-  return chunks
+  return Result.getOrThrow(SmtpCommand.encodeAll(commands))
 }
 
 /** Whether the message may be accepted although nobody said so: the design's rule for `inDoubt`. */
@@ -119,14 +119,14 @@ export const whereNext = <E, R>(run: Run<E, R>): SmtpError.Where => {
   const step = run.steps[run.answered]
   if (step === undefined) return { stage: "BODY", command: run.plan.via }
   const { recipient, stage } = step
-  const known = { inDoubt: isInDoubt(run), handedOver: run.isHandedOver, recipient }
-  switch (stage) {
-    case "FINAL":
-      return { stage, command: run.plan.via, ...known }
-    case "RSET":
-      return { stage, attempted: run.written > run.answered + 1, ...known }
-    default:
-      return { stage, attempted: true, ...known }
+  const isFinalStep = stage === "FINAL"
+  return {
+    stage,
+    command: isFinalStep ? run.plan.via : undefined,
+    attempted: isFinalStep ? undefined : stage !== "RSET" || run.written > run.answered + 1,
+    inDoubt: isInDoubt(run),
+    handedOver: run.isHandedOver,
+    recipient
   }
 }
 
@@ -160,7 +160,11 @@ const noteRecipient = <E, R>(
   return refused(run, reply, isInDoubt(run) ? where : { ...where, ...certain })
 }
 
-const notePositive = <E, R>(run: Run<E, R>, step: Step, reply: SmtpReply.SmtpReply): void => {
+/** Whether the reply is what the step is said for. */
+export const isExpected = ({ stage }: Step, reply: SmtpReply.SmtpReply): boolean =>
+  stage === "DATA" ? reply.code === 354 : isPositive(reply)
+
+const noteExpected = <E, R>(run: Run<E, R>, step: Step, reply: SmtpReply.SmtpReply): void => {
   switch (step.stage) {
     case "RSET":
       run.dialogue.needsReset = false
@@ -171,6 +175,9 @@ const notePositive = <E, R>(run: Run<E, R>, step: Step, reply: SmtpReply.SmtpRep
     case "RCPT":
       run.accepted++
       run.outcomes.push({ address: step.recipient!, error: undefined })
+      break
+    case "DATA":
+      run.isHeld = true
       break
     case "FINAL":
       run.finals.push(reply)
@@ -185,9 +192,9 @@ export const note = <E, R>(run: Run<E, R>, reply: SmtpReply.SmtpReply): SmtpErro
   const { dialogue } = run
   const step = run.steps[run.answered]!
   if (run.tell !== undefined && step.stage === "MAIL") run.tell("mail", reply.code)
-  if (isPositive(reply) && step.stage !== "DATA") {
+  if (isExpected(step, reply)) {
     run.answered++
-    notePositive(run, step, reply)
+    noteExpected(run, step, reply)
     return undefined
   }
   const where = whereNext(run)
@@ -204,9 +211,8 @@ export const note = <E, R>(run: Run<E, R>, reply: SmtpReply.SmtpReply): SmtpErro
         ? noteRecipient(run, step, reply, where)
         : undefined
     case "DATA":
-      if (reply.code === 354) run.isHeld = true
-      else if (isPlainRefusal(reply)) run.refusal = refused(run, reply, where)
-      else return refused(run, reply, where)
+      if (!isPlainRefusal(reply)) return refused(run, reply, where)
+      run.refusal = refused(run, reply, where)
       return undefined
     case "BDAT":
       if (!isPlainRefusal(reply) || isBdatUnknown(run, reply)) return refused(run, reply, where)

@@ -388,7 +388,10 @@ const append = <E, R>(group: Grouped, run: Run<E, R>): void => {
 const opening = <E, R>(run: Run<E, R>) => {
   const steps = state.due(run)
   state.wrote(run, steps.length)
-  return { group: { chunks: state.encode(steps), owes: steps.map(() => "command" as const) }, steps }
+  return {
+    group: { chunks: steps.length === 0 ? [] : [state.encode(steps)], owes: steps.map(() => "command" as const) },
+    steps
+  }
 }
 
 /** Turns the mails that are pulled into results, one for each, in order. */

@@ -239,7 +239,9 @@ export class Sender {
   }
 
   #secured(sent: outcome.Sent): outcome.SendResult {
-    return { ...sent, security: this.#secures.securityReport }
+    const { accepted, messageSize, omitted, rejected, rejectedErrors, reply, response } = sent
+    const security = this.#secures.securityReport
+    return { accepted, rejected, rejectedErrors, reply, response, messageSize, omitted, security }
   }
 
   sendAll<E, R, E2 = never, R2 = never>(
