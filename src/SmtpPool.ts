@@ -8,7 +8,7 @@
  * **Details**
  *
  * A pool opens a connection when a send needs one and none is idle, up to `max`; who comes later waits, first come first
- * served. The connection used last is used next, so that the others can end. Nothing is said to test an idle connection: a
+ * served and no longer than `acquireTimeout`. The connection used last is used next, so that the others can end. Nothing is said to test an idle connection: a
  * FIN or a 421 that came meanwhile is seen without asking, and that connection is not lent. Where the loss shows only when
  * the message is on its way, the message is sent once more on a connection dialled for it. That happens only if the lost
  * connection was not dialled for this message, the failure is `ECONNECTION` or `ESOCKET`, not in doubt and with nothing of
@@ -76,11 +76,17 @@ export interface SmtpPool {
     envelope: Envelope.Input,
     message: Message<E, R>
   ) => Effect.Effect<SendResult, PoolError | E, R>
-  /** Sends mails over up to `max` connections; each pulled mail gives exactly one Result, in the order of the mails. */
+  /**
+   * Sends mails over up to `max` connections; each pulled mail gives exactly one Result, in the order of the mails. At
+   * most 16 for each of `max` are sent ahead of the Results that are read.
+   */
   readonly sendAll: <E, R, E2 = never, R2 = never>(
     mails: Stream.Stream<SmtpConnection.Mail<E2, R2>, E, R>
   ) => Stream.Stream<Result.Result<SendResult, PoolError | E2>, E, R | R2>
-  /** One connection, exclusively, for as long as the effect runs; afterwards it takes no more commands. */
+  /**
+   * One connection, exclusively, for as long as the effect runs; afterwards it takes no more commands. A call of the pool
+   * itself inside needs another one.
+   */
   readonly use: <A, E, R>(
     f: (connection: SmtpConnection.SmtpConnection) => Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | SmtpError.ConnectError | SmtpError.LoginError, R>

@@ -5,6 +5,7 @@ import { inspect } from "node:util"
 import * as keys from "../src/internal/keys.ts"
 import { serverStart } from "../src/internal/saslServer.ts"
 import * as Sasl from "../src/Sasl.ts"
+import { assertHidden } from "./support/secrets.ts"
 
 const utf8 = (text: string) => new TextEncoder().encode(text)
 const base64 = (octets: Uint8Array | string) => Buffer.from(octets).toString("base64")
@@ -268,8 +269,8 @@ describe("SCRAM", () => {
       const derive = Result.getOrThrow(next.step(utf8(sha1.serverFirst)))
       const last = yield* respond(Result.succeed(derive))
       const seen = inspect([started, next, derive, last.next], { depth: 20, showHidden: true, getters: true })
-      assert.notInclude(seen, "canary")
-      assert.notInclude(JSON.stringify([started, next, derive, last.next]), "canary")
+      assertHidden(seen, "canary")
+      assertHidden(JSON.stringify([started, next, derive, last.next]), "canary")
     }))
 })
 

@@ -3,7 +3,6 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import * as Tracer from "effect/Tracer"
 import * as net from "node:net"
 import * as NodeConnector from "../src/node/NodeConnector.ts"
 import * as NodeSmtpServer from "../src/node/NodeSmtpServer.ts"
@@ -14,6 +13,8 @@ import { SmtpConnector } from "../src/SmtpConnector.ts"
 import { SmtpServer } from "../src/testing/index.ts"
 import * as certificates from "./node/certificates.ts"
 import { keyPin } from "./node/certificates.ts"
+import { assertHidden } from "./support/secrets.ts"
+import { makeTracer, secured } from "./support/spans.ts"
 
 const mail = { from: "ann@me.test", to: "bob@mx.test" }
 const accounts = { ann: "canary-password" }
@@ -155,7 +156,7 @@ describe("a report", () => {
     Effect.gen(function*() {
       const key = Redacted.make("canary-key")
       const report = yield* reported({ auth, tlsOptions: { cert: "x", key, passphrase: Redacted.make("canary") } })
-      assert.notMatch(JSON.stringify(report), /canary/)
+      assertHidden(JSON.stringify(report), "canary")
     }))
 })
 
@@ -184,14 +185,7 @@ describe("a span", () => {
   const traced = (options: SmtpClient.Options, script: SmtpServer.Script) =>
     Effect.provide(attributesOf(options), SmtpServer.layer({ accounts, ...script }))
   const attributesOf = Effect.fnUntraced(function*(options: SmtpClient.Options) {
-    const spans: Array<Tracer.NativeSpan> = []
-    const tracer = Tracer.make({
-      span: (given) => {
-        const span = new Tracer.NativeSpan(given)
-        spans.push(span)
-        return span
-      }
-    })
+    const { spans, tracer } = makeTracer()
     const client = yield* SmtpClient.make(options)
     yield* Effect.withTracer(client.send(mail, "x"), tracer)
     return spans.map(({ attributes }) =>
@@ -202,14 +196,7 @@ describe("a span", () => {
   it.effect("of the connection and of the send tell of TLS and login", () =>
     Effect.gen(function*() {
       const expected = {
-        "tls.established": true,
-        "tls.protocol.name": "tls",
-        "tls.protocol.version": "in-memory",
-        "tls.cipher": "none",
-        "tls.resumed": false,
-        "smtp.security.verified_by": "certificate",
-        "smtp.security.identity": "mx.test",
-        "smtp.security.asked_by": "default",
+        ...secured,
         "smtp.auth.mechanism": "SCRAM-SHA-256-PLUS",
         "smtp.auth.channel_binding": "tls-exporter"
       }

@@ -22,7 +22,8 @@ import * as SmtpConnection from "../src/SmtpConnection.ts"
 import * as SmtpConnector from "../src/SmtpConnector.ts"
 import * as SmtpError from "../src/SmtpError.ts"
 import { SmtpServer } from "../src/testing/index.ts"
-import { flights, grouped, inTurn, type Mode } from "./support/modes.ts"
+import { flights, grouped, inTurn, type Mode, open } from "./support/modes.ts"
+import { assertHidden } from "./support/secrets.ts"
 
 const { SmtpClient: Client } = SmtpClient
 const options: SmtpClient.Options = { host: "mx.test", name: "me.test" }
@@ -395,7 +396,7 @@ describe("the layer", () => {
         const error = yield* Effect.flip(read(variables))
         assert.strictEqual(error._tag, "ConfigError")
         assert.match(error.message, says)
-        assert.notInclude(JSON.stringify(error) + String(error), "canary")
+        assertHidden(JSON.stringify(error) + String(error), "canary")
       }
     }))
 })
@@ -491,7 +492,7 @@ describe("fromUrl", () => {
         const error = yield* Effect.flip(SmtpClient.fromUrl(url))
         assert.deepInclude(error, { _tag: "ECONFIG", field: "url", command: "API", attempted: false } as never)
         assert.match(error.message, says)
-        assert.notInclude(JSON.stringify(error) + error.message, "canary")
+        assertHidden(JSON.stringify(error) + error.message, "canary")
       }))
   }
 
@@ -652,7 +653,7 @@ describe("retryTemporary", () => {
   for (const [mode, name, step, fault, tag, inDoubt] of remaining) {
     it.effect(`does not try again after ${name}, ${mode.name}`, () =>
       retrying(
-        { faults: [SmtpServer.at(step, fault)] },
+        { extensions: open, faults: [SmtpServer.at(step, fault)] },
         (smtp) =>
           Effect.gen(function*() {
             const error = yield* Effect.flip(smtp.send(envelope, text))
@@ -758,7 +759,10 @@ describe.each([inTurn, grouped, flights])("withTimeout, $name", (mode) => {
     )
   const grace = mode.isFlight ? "5500 millis" : "5 seconds"
   const send = (smtp: SmtpClient.Client) => smtp.send(envelope, "hi\r\n")
-  const silent = (step: SmtpServer.Step) => ({ faults: [SmtpServer.at(step, SmtpServer.silence)] })
+  const silent = (step: SmtpServer.Step) => ({
+    extensions: open,
+    faults: [SmtpServer.at(step, SmtpServer.silence)]
+  })
 
   for (const step of mode.isFlight ? ["greeting", "mail"] as const : ["greeting", "mail", "data"] as const) {
     const inDoubt = mode.isFlight && step === "mail"

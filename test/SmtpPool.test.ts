@@ -4,12 +4,15 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import * as Metric from "effect/Metric"
 import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as Envelope from "../src/Envelope.ts"
+import { Changes } from "../src/internal/changes.ts"
 import { resolve } from "../src/internal/options.ts"
 import * as poolEngine from "../src/internal/poolEngine.ts"
 import { keyOf } from "../src/internal/poolKey.ts"
@@ -183,6 +186,236 @@ describe("sends at the same time", () => {
         assert.strictEqual(elapsed, 7000)
         assert.deepInclude(errorOf(exit), { _tag: "ETIMEDOUT", timeout: "total", command: "CONN" } as never)
       })))
+})
+
+describe("who waits for a connection", () => {
+  const late = {
+    _tag: "ECONNECTION",
+    command: "API",
+    attempted: false,
+    inDoubt: false,
+    field: "options.pool.acquireTimeout",
+    isTemporary: true
+  }
+  const isLate = (exit: Exit.Exit<unknown, unknown>) =>
+    Exit.isFailure(exit) && SmtpError.fromCause(exit.cause)?.field === late.field
+  const holdFor = (pool: SmtpPool.SmtpPool, millis: number) => fork(pool.use(() => Effect.sleep(millis)))
+
+  it.effect("gives up after acquireTimeout, to the millisecond, each by its own time", () =>
+    probed({}, (probe, server) =>
+      Effect.gen(function*() {
+        const pool = yield* SmtpPool.make(options({ max: 1, acquireTimeout: "90 seconds" }))
+        const holding = yield* holdFor(pool, 1_000_000)
+        const one = yield* fork(pool.send(envelope, "1"))
+        yield* probe.advance(500)
+        const two = yield* fork(pool.use(() => Effect.void))
+        yield* probe.advance(7)
+        const mails = yield* fork(Stream.runCollect(pool.sendAll(Stream.make({ envelope, message: "3" }))))
+        yield* probe.advance(89_492)
+        assert.strictEqual(one.pollUnsafe(), undefined)
+        assert.deepInclude(yield* pool.stats, { waiting: 3, refused: 0 })
+        const first = yield* probe.drive(one)
+        assert.strictEqual(first.elapsed, 1)
+        assert.deepInclude(errorOf(first.exit), late as never)
+        assert.strictEqual(
+          errorOf(first.exit).message,
+          "options.pool.acquireTimeout: no connection was free for 1m 30s; raise max or acquireTimeout, and call the " +
+            "client nowhere inside its own `use`"
+        )
+        const second = yield* probe.drive(two)
+        assert.strictEqual(second.elapsed, 500)
+        assert.deepInclude(errorOf(second.exit), late as never)
+        const third = yield* probe.drive(mails)
+        assert.strictEqual(third.elapsed, 7)
+        const results = Exit.isSuccess(third.exit) ? third.exit.value : assert.fail("the stream failed")
+        assert.deepInclude(results.map((result) => result._tag === "Failure" && result.failure)[0], late as never)
+        assert.deepInclude(yield* pool.stats, { size: 1, idle: 0, waiting: 0, opened: 1 })
+        yield* Fiber.interrupt(holding)
+        assert.deepStrictEqual(yield* texts(server), [])
+      })))
+
+  it.effect("inside its own `use` ends in the error after 5 minutes, and the connection goes on", () =>
+    probed({}, (probe, server) =>
+      Effect.gen(function*() {
+        const client = yield* SmtpClient.make(options({ max: 2 }))
+        const nested = (n: number) =>
+          client.use((connection) =>
+            Effect.andThen(
+              Effect.flip(client.send(envelope, "nested")),
+              (error) => Effect.as(connection.send(envelope, `${n}`), error)
+            )
+          )
+        const { elapsed, exit } = yield* probe.settle(Effect.all([nested(1), nested(2)], { concurrency: "unbounded" }))
+        assert.strictEqual(elapsed, 300_000)
+        const errors = Exit.isSuccess(exit) ? exit.value : assert.fail(Cause.pretty(exit.cause))
+        for (const error of errors) assert.deepInclude(error, late as never)
+        yield* client.send(envelope, "3")
+        assert.sameMembers([...yield* texts(server)], ["1", "2", "3"])
+        assert.deepStrictEqual(yield* ids(server), [1, 2])
+      })))
+
+  it.effect("waits for ever if acquireTimeout is infinite, and takes no timer for it", () =>
+    probed({}, (probe, server) =>
+      Effect.gen(function*() {
+        const pool = yield* SmtpPool.make(options({ max: 1, acquireTimeout: "Infinity", idleTimeout: "Infinity" }))
+        const hour = 3_600_000
+        const holding = yield* holdFor(pool, 100 * hour)
+        yield* probe.quiet
+        const before = probe.sleeps()
+        const one = yield* fork(pool.send(envelope, "1"))
+        yield* probe.quiet
+        assert.strictEqual(probe.sleeps(), before)
+        assert.strictEqual((yield* probe.drive(one)).elapsed, 100 * hour)
+        assert.deepStrictEqual(yield* texts(server), ["1"])
+        yield* Fiber.join(holding)
+      })))
+
+  it.effect("is let wait for a dial and an answer as long as they take", () =>
+    probed({
+      faults: [
+        SmtpServer.at("greeting", SmtpServer.delay(20_000)),
+        SmtpServer.at("message", SmtpServer.delay(30_000), { occurrence: "every" })
+      ]
+    }, (probe) =>
+      Effect.gen(function*() {
+        const pool = yield* SmtpPool.make(options({ acquireTimeout: "1 second" }))
+        const { elapsed, exit } = yield* probe.settle(pool.send(envelope, "1"))
+        assert.deepStrictEqual([elapsed, exit._tag], [50_000, "Success"])
+      })))
+
+  it.effect("and gave up is passed over: the others come in their order, and there is room for one more", () =>
+    probed({}, (probe, server) =>
+      Effect.gen(function*() {
+        const pool = yield* SmtpPool.make(options({ max: 1, maxWaiting: 3, acquireTimeout: 1000 }))
+        const holding = yield* holdFor(pool, 1500)
+        const lost = yield* fork(pool.send(envelope, "lost"))
+        yield* probe.advance(600)
+        const fibers = yield* Effect.forEach(["1", "2"], (text) => fork(pool.send(envelope, text)))
+        yield* probe.quiet
+        assert.deepInclude(yield* Effect.flip(pool.send(envelope, "4")), { field: "options.pool.maxWaiting" } as never)
+        yield* probe.advance(400)
+        assert.isTrue(isLate((yield* probe.drive(lost)).exit))
+        const last = yield* fork(pool.send(envelope, "3"))
+        for (const fiber of [...fibers, last]) assert.isTrue(Exit.isSuccess((yield* probe.drive(fiber)).exit))
+        assert.deepStrictEqual(yield* texts(server), ["1", "2", "3"])
+        yield* Fiber.join(holding)
+      })))
+
+  /** All of it happens 1000 ms after the waiters came, in this order. */
+  const moments: ReadonlyArray<ReadonlyArray<"arrival" | "timeout" | "interruption">> = [
+    ["arrival", "timeout"],
+    ["timeout", "arrival"],
+    ["arrival", "timeout", "interruption"],
+    ["arrival", "interruption", "timeout"],
+    ["timeout", "arrival", "interruption"],
+    ["timeout", "interruption", "arrival"],
+    ["interruption", "arrival", "timeout"],
+    ["interruption", "timeout", "arrival"]
+  ]
+  for (const order of moments) {
+    for (const waiters of [1, 2, 3]) {
+      it.effect(`loses nothing when these meet: ${order.join(", ")}; ${waiters} wait`, () =>
+        probed({}, (probe, server) =>
+          Effect.gen(function*() {
+            const pool = yield* SmtpPool.make(options({ max: 1, acquireTimeout: 1000 }))
+            const free = Latch.makeUnsafe(false)
+            const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+            const holding = yield* fork(pool.use(() => free.await))
+            yield* probe.quiet
+            for (const moment of order) {
+              if (moment === "timeout") {
+                for (let n = 0; n < waiters; n++) fibers.push(yield* fork(pool.send(envelope, `${n}`)))
+              } else {
+                const then = moment === "arrival" ? free.open : Effect.suspend(() => Fiber.interrupt(fibers[0]!))
+                yield* fork(Effect.andThen(Effect.sleep(1000), then))
+              }
+              yield* probe.quiet
+            }
+            yield* probe.advance(1000)
+            yield* Fiber.join(holding)
+            const exits = yield* Effect.forEach(fibers, (fiber) => Effect.map(probe.drive(fiber), ({ exit }) => exit))
+            const sent = exits.filter(Exit.isSuccess).length
+            assert.lengthOf(yield* server.received, sent)
+            for (const exit of exits) {
+              const isInterrupted = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+              assert.isTrue(Exit.isSuccess(exit) || isLate(exit) || (isInterrupted && order.includes("interruption")))
+            }
+            assert.deepInclude(yield* pool.stats, { size: 1, idle: 1, waiting: 0, opened: 1 })
+            const { elapsed, exit } = yield* probe.settle(pool.send(envelope, "next"))
+            assert.deepStrictEqual([elapsed, exit._tag], [0, "Success"])
+            assert.deepInclude(yield* pool.stats, { size: 1, idle: 1, opened: 1 })
+          })))
+    }
+  }
+
+  it.effect("passes it on when it is interrupted just as it gets one", () =>
+    probed({}, (probe, server) =>
+      Effect.gen(function*() {
+        const pool = yield* SmtpPool.make(options({ max: 1 }))
+        const holding = yield* fork(pool.use(() => Effect.never))
+        const [victim, next] = [yield* fork(pool.send(envelope, "1")), yield* fork(pool.send(envelope, "2"))]
+        yield* probe.quiet
+        yield* Effect.sync(() => {
+          holding.interruptUnsafe()
+          victim.interruptUnsafe()
+        })
+        const { exit } = yield* probe.drive(victim)
+        assert.isTrue(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))
+        assert.deepInclude(yield* probe.drive(next), { elapsed: 0 })
+        yield* pool.send(envelope, "3")
+        assert.deepStrictEqual(yield* texts(server), ["2", "3"])
+      })))
+
+  it.effect("is one of many that are done at once", () =>
+    probed({}, (probe) =>
+      Effect.gen(function*() {
+        const pool = yield* SmtpPool.make(options({ max: 1, maxWaiting: Infinity, maxMessages: Infinity }))
+        const holding = yield* holdFor(pool, 1000)
+        const calls = Effect.forEach(Array.from({ length: 20_000 }), () => pool.use(() => Effect.void), {
+          concurrency: "unbounded",
+          discard: true
+        })
+        const calling = yield* fork(calls)
+        yield* probe.advance(1000)
+        yield* Fiber.join(calling)
+        assert.deepInclude(yield* pool.stats, { waiting: 0, idle: 1, opened: 1, reused: 20_000 })
+        yield* Fiber.join(holding)
+      })))
+
+  it.effect("does so alone: who finds a connection free starts no fiber", () =>
+    Effect.gen(function*() {
+      let started = 0
+      const counter = { recordFiberStart: () => void started++, recordFiberEnd: () => {} }
+      yield* probed({}, () =>
+        Effect.gen(function*() {
+          const pool = yield* SmtpPool.make(options())
+          yield* pool.use(() => Effect.void)
+          const before = started
+          yield* pool.use(() => Effect.void)
+          assert.strictEqual(started - before, 0)
+          yield* fork(Effect.void)
+          assert.strictEqual(started - before, 1)
+        }).pipe(Effect.provideService(Metric.FiberRuntimeMetrics, counter)))
+    }))
+
+  it.effect("beside the dial of `min` waits for it, and may give up meanwhile", () =>
+    probed(
+      { faults: [SmtpServer.at("greeting", SmtpServer.delay(10_000), { connection: 1 })] },
+      (probe) =>
+        Effect.gen(function*() {
+          const pool = yield* SmtpPool.make(options({ max: 1, min: 1, acquireTimeout: "6 seconds" }))
+          yield* probe.quiet
+          const early = yield* fork(pool.send(envelope, "1"))
+          yield* probe.advance(5000)
+          const next = yield* fork(pool.send(envelope, "2"))
+          const gone = yield* probe.drive(early)
+          assert.strictEqual(gone.elapsed, 1000)
+          assert.isTrue(isLate(gone.exit))
+          const { elapsed, exit } = yield* probe.drive(next)
+          assert.deepStrictEqual([elapsed, exit._tag], [4000, "Success"])
+          assert.deepInclude(yield* pool.stats, { size: 1, idle: 1, opened: 1, reused: 1 })
+        })
+    ))
 })
 
 describe("a connection", () => {
@@ -610,6 +843,23 @@ describe("when the scope closes", () => {
         assert.strictEqual((yield* verbs(server)).at(-1), "QUIT")
       })))
 
+  it.effect("who was given a connection just before fails at once, too", () =>
+    probed({}, (probe) =>
+      Effect.gen(function*() {
+        const { close, pool } = yield* closable(options({ max: 1 }))
+        const holding = yield* fork(pool.use(() => Effect.never))
+        const next = yield* fork(pool.send(envelope, "1"))
+        yield* probe.quiet
+        const closing = yield* fork(Effect.suspend(() => {
+          holding.interruptUnsafe()
+          return close()
+        }))
+        const { elapsed, exit } = yield* probe.drive(next)
+        assert.strictEqual(elapsed, 0)
+        assert.include(errorOf(exit).message, "the pool is closed")
+        yield* probe.drive(closing)
+      })))
+
   it.effect("a message in flight may still be sent again, on a connection dialled then", () =>
     probed({
       faults: [
@@ -895,9 +1145,53 @@ describe("sendAll", () => {
           })))
         while (reading.pollUnsafe() === undefined) {
           yield* probe.advance(500)
-          assert.isAtMost(pulled - read, 33)
+          assert.isAtMost(pulled - read, 32)
         }
         assert.strictEqual(read, 50)
+      })))
+
+  for (const chunk of [1, 20, 300]) {
+    it.effect(`sends no more than those ahead of a consumer that stops: chunks of ${chunk}`, () =>
+      probed({}, (probe, server) =>
+        Effect.gen(function*() {
+          const pool = yield* SmtpPool.make(options({ max: 2 }))
+          const results = pool.sendAll(mailsOf(300, chunk))
+          assert.strictEqual((yield* probe.settle(Stream.runDrain(Stream.take(results, 1)))).exit._tag, "Success")
+          assert.isAtMost((yield* server.received).length, 32)
+        })))
+
+    it.effect(`keeps the rest of a chunk back while a consumer is slow: chunks of ${chunk}`, () =>
+      probed({}, (probe, server) =>
+        Effect.gen(function*() {
+          const pool = yield* SmtpPool.make(options({ max: 2 }))
+          let read = 0
+          const reading = yield* fork(Stream.runForEach(pool.sendAll(mailsOf(300, chunk)), () =>
+            Effect.andThen(
+              Effect.sleep(1000),
+              Effect.sync(() => {
+                read++
+              })
+            )))
+          while (reading.pollUnsafe() === undefined) {
+            yield* probe.advance(500)
+            assert.isAtMost((yield* server.received).length - read, 32)
+          }
+          assert.strictEqual(read, 300)
+        })))
+  }
+
+  it.effect("comes back for a connection that others kept too long", () =>
+    probed(slow(100), (probe, server) =>
+      Effect.gen(function*() {
+        const pool = yield* SmtpPool.make(options({ max: 2, acquireTimeout: "1 second" }))
+        const holding = yield* fork(pool.use(() => Effect.sleep(5000)))
+        yield* probe.quiet
+        const { exit } = yield* probe.settle(Stream.runCollect(pool.sendAll(mailsOf(200))))
+        assert.deepStrictEqual(Exit.isSuccess(exit) && [...new Set(shown(exit.value))], ["sent"])
+        const used = yield* over(server)
+        assert.deepStrictEqual(new Set(used.slice(0, 20)).size, 1)
+        assert.deepStrictEqual(new Set(used.slice(-20)).size, 2)
+        yield* Fiber.join(holding)
       })))
 
   it.effect("goes on with a fresh connection after a loss: what was begun is told, what can be is sent again", () =>
@@ -1140,6 +1434,31 @@ describe("sendAll", () => {
       })))
 })
 
+describe("waiting for a change", () => {
+  it.effect("looks when one is told, and no more once it is over", () =>
+    Effect.gen(function*() {
+      const changes = new Changes()
+      let looked = 0
+      let isTrue = false
+      const look = () => {
+        looked++
+        return isTrue
+      }
+      const [one, other] = [yield* fork(changes.until(look)), yield* fork(changes.until(look))]
+      changes.tell()
+      assert.strictEqual(looked, 4)
+      yield* Fiber.interrupt(other)
+      changes.tell()
+      assert.strictEqual(looked, 5)
+      isTrue = true
+      changes.tell()
+      yield* Fiber.join(one)
+      changes.tell()
+      assert.strictEqual(looked, 6)
+      yield* changes.until(look)
+    }))
+})
+
 describe("the policy", () => {
   const wrong: ReadonlyArray<readonly [unknown, string, RegExp]> = [
     [5, "options.pool", /expected an object/],
@@ -1155,7 +1474,10 @@ describe("the policy", () => {
     [{ idleTimeout: 0 }, "options.pool.idleTimeout", /positive duration/],
     [{ idleTimeout: "soon" }, "options.pool.idleTimeout", /positive duration/],
     [{ maxAge: -1 }, "options.pool.maxAge", /positive duration/],
-    [{ drain: "never" }, "options.pool.drain", /positive duration/]
+    [{ drain: "never" }, "options.pool.drain", /positive duration/],
+    [{ acquireTimeout: 0 }, "options.pool.acquireTimeout", /positive duration.*Duration.infinity turns it off/],
+    [{ acquireTimeout: "soon" }, "options.pool.acquireTimeout", /positive duration/],
+    [{ acquireTimeout: -1 }, "options.pool.acquireTimeout", /positive duration/]
   ]
   for (const [pool, field, says] of wrong) {
     it.effect(`${JSON.stringify(pool)} is ECONFIG that names ${field}, and nothing is dialled`, () =>

@@ -10,6 +10,7 @@ import * as Sasl from "../src/Sasl.ts"
 import * as SmtpConnection from "../src/SmtpConnection.ts"
 import * as SmtpTranscript from "../src/SmtpTranscript.ts"
 import { SmtpServer } from "../src/testing/index.ts"
+import { assertHidden } from "./support/secrets.ts"
 
 type Entry = SmtpTranscript.Entry
 
@@ -223,6 +224,7 @@ describe("secrets", () => {
           const json = JSON.stringify(transcript)
           assert.include(json, `AUTH ${mechanism}`)
           assert.isFalse(forms(json), json)
+          assertHidden(json, "CANARY")
           const replies = transcript.entries.flatMap((entry) => entry.kind === "reply" ? [entry] : [])
           const end = replies.find(({ code }) => code === 535 || code === 235)
           assert.deepStrictEqual(end?.lines, [accounts.ann === "another" ? "5.7.8" : "2.7.0"])

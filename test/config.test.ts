@@ -5,11 +5,12 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import { resolve } from "../src/internal/options.ts"
+import { resolve, type TlsMode } from "../src/internal/options.ts"
 import { textOptions } from "../src/internal/textOptions.ts"
 import * as Sasl from "../src/Sasl.ts"
 import * as SmtpClient from "../src/SmtpClient.ts"
 import * as SmtpServer from "../src/testing/SmtpServer.ts"
+import { assertHidden } from "./support/secrets.ts"
 
 type Env = Readonly<Record<string, string>>
 
@@ -28,6 +29,13 @@ const given = (env: Env) =>
 const told = (env: Env) => Effect.map(Effect.flip(read(env)), ({ message }) => message.replace(/^SourceError: /, ""))
 
 const pin = "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+
+const elsewhere =
+  "SMTP_PRESET: it is smtp.gmail.com, but SMTP_HOST or SMTP_URL names another host; remove SMTP_PRESET or the host"
+
+const halfOf = (port: number, tls: string): string =>
+  `SMTP_PRESET: it is port ${port} with tls "${tls}", and the port or the tls that is given does not go with that; ` +
+  "set SMTP_PORT and SMTP_TLS both, or neither"
 
 describe("SmtpClient.config", () => {
   it.effect.each<readonly [Env, unknown]>([
@@ -50,8 +58,11 @@ describe("SmtpClient.config", () => {
     [{ SMTP_POOL_MAX: "8", SMTP_POOL_MIN: "8", SMTP_POOL_MAX_MESSAGES: "Infinity", SMTP_POOL_MAX_WAITING: "0" }, {
       pool: { max: 8, min: 8, maxMessages: Infinity, maxWaiting: 0 }
     }],
-    [{ SMTP_POOL_IDLE_TIMEOUT: "1 minute", SMTP_POOL_MAX_AGE: "Infinity", SMTP_POOL_DRAIN: "0" }, {
-      pool: { idleTimeout: "1 minute", maxAge: "Infinity", drain: 0 }
+    [{ SMTP_POOL_IDLE_TIMEOUT: "1 minute", SMTP_POOL_MAX_AGE: "Infinity", SMTP_POOL_ACQUIRE_TIMEOUT: "9" }, {
+      pool: { idleTimeout: "1 minute", maxAge: "Infinity", acquireTimeout: 9 }
+    }],
+    [{ SMTP_POOL_DRAIN: "0" }, {
+      pool: { drain: 0 }
     }],
     [{ SMTP_RATE_LIMIT_LIMIT: "20", SMTP_RATE_LIMIT_WINDOW: "1 second", SMTP_RATE_LIMIT_ON_EXCEEDED: "fail" }, {
       rateLimit: { limit: 20, window: "1 second", onExceeded: "fail" }
@@ -118,11 +129,23 @@ describe("SmtpClient.config", () => {
       port: 2465,
       tls: "implicit"
     }],
-    [{ SMTP_PRESET: "gmail", SMTP_URL: "smtp://mx.test?name=me.test", SMTP_PORT: "25" }, {
-      host: "mx.test",
-      port: 25,
+    [{ SMTP_PRESET: "gmail", SMTP_URL: "smtp://ann:pw@SMTP.Gmail.com?name=me.test", SMTP_TRANSCRIPT: "commands" }, {
+      host: "SMTP.Gmail.com",
+      port: 465,
       tls: "implicit",
-      name: "me.test"
+      name: "me.test",
+      transcript: "commands",
+      auth: ["ann", "pw"]
+    }],
+    [{ SMTP_PRESET: "gmail", SMTP_PORT: "587", SMTP_TLS: "starttls" }, {
+      host: "smtp.gmail.com",
+      port: 587,
+      tls: "starttls"
+    }],
+    [{ SMTP_PRESET: "office365", SMTP_HOST: "smtp.office365.com", SMTP_TLS: "off" }, {
+      host: "smtp.office365.com",
+      port: 587,
+      tls: "off"
     }],
     [{ SMTP_HOST: "", SMTP_PORT: "", SMTP_URL: "", SMTP_USER: "", SMTP_PASSWORD: "", SMTP_PRESET: "" }, {}],
     [{ HOST: "no.test", smtp_host: "no.test", SMTP_FROM: "me@me.test", SMTP_TIMEOUT_LUNCH: "x" }, {}]
@@ -210,6 +233,19 @@ describe("SmtpClient.config", () => {
       { SMTP_PRESET: "gmial" },
       `SMTP_PRESET: "gmial" is no provider known here; the nearest is "gmail", and SmtpClient.presets has all`
     ],
+    [{ SMTP_PRESET: "gmail", SMTP_URL: "smtp://CANARY.test" }, elsewhere],
+    [{ SMTP_PRESET: "gmail", SMTP_URL: "smtps://ann:CANARY@mx.test:465" }, elsewhere],
+    [{ SMTP_PRESET: "gmail", SMTP_HOST: "mx.test", SMTP_PORT: "25", SMTP_TLS: "starttls" }, elsewhere],
+    [{ SMTP_PRESET: "GMail", SMTP_HOST: "mx.test", SMTP_URL: "smtp://smtp.gmail.com" }, elsewhere],
+    [
+      { SMTP_PRESET: "gmail", SMTP_PATH: "/run/s" },
+      "SMTP_PRESET: it is smtp.gmail.com, but a unix socket is given; remove SMTP_PRESET or the path"
+    ],
+    [{ SMTP_PRESET: "gmail", SMTP_PORT: "587" }, halfOf(465, "implicit")],
+    [{ SMTP_PRESET: "gmail", SMTP_TLS: "starttls" }, halfOf(465, "implicit")],
+    [{ SMTP_PRESET: "gmail", SMTP_URL: "smtp:?tls=CANARY" }, halfOf(465, "implicit")],
+    [{ SMTP_PRESET: "office365", SMTP_PORT: "465" }, halfOf(587, "starttls")],
+    [{ SMTP_PRESET: "office365", SMTP_URL: "smtps:?name=me.test" }, halfOf(587, "starttls")],
     [{ SMTP_POOL_MAX: "0" }, `SMTP_POOL_MAX: expected a whole number of 1 or more, got "0"`],
     [{ SMTP_POOL_MAX: "many" }, `SMTP_POOL_MAX: expected a whole number of 1 or more, got "many"`],
     [{ SMTP_POOL_MAX: "Infinity" }, `SMTP_POOL_MAX: expected a whole number of 1 or more, got "Infinity"`],
@@ -220,6 +256,10 @@ describe("SmtpClient.config", () => {
     [
       { SMTP_POOL_IDLE_TIMEOUT: "0" },
       `SMTP_POOL_IDLE_TIMEOUT: expected a positive duration, e.g. "30 seconds"; Duration.infinity turns it off, got "0"`
+    ],
+    [
+      { SMTP_POOL_ACQUIRE_TIMEOUT: "soon" },
+      `SMTP_POOL_ACQUIRE_TIMEOUT: expected a positive duration, e.g. "30 seconds"; Duration.infinity turns it off, got "soon"`
     ],
     [
       { SMTP_RATE_LIMIT_LIMIT: "0", SMTP_RATE_LIMIT_WINDOW: "1 second" },
@@ -269,17 +309,17 @@ describe("SmtpClient.config", () => {
       const error = yield* Effect.flip(read(env))
       assert.strictEqual(error._tag, "ConfigError")
       assert.strictEqual(yield* told(env), message)
-      assert.notInclude(`${String(error)} ${error.message} ${JSON.stringify(error)}`, "CANARY")
+      assertHidden(`${String(error)} ${error.message} ${JSON.stringify(error)}`, "CANARY")
     }))
 
   it.effect("keeps the password and the URL out of its errors", () =>
     Effect.gen(function*() {
       for (const SMTP_URL of ["smtp://ann:CANARY@mx.test:x", "smtp://ann:CANARY%@mx.test", "smtp://CANARY@mx.test"]) {
         const error = yield* Effect.flip(read({ SMTP_URL, SMTP_PASSWORD: "CANARY" }))
-        assert.notInclude(`${String(error)} ${error.message} ${JSON.stringify(error)}`, "CANARY")
+        assertHidden(`${String(error)} ${error.message} ${JSON.stringify(error)}`, "CANARY")
       }
       const options = yield* read({ SMTP_USER: "ann", SMTP_PASSWORD: "CANARY" })
-      assert.notInclude(JSON.stringify(options), "CANARY")
+      assertHidden(JSON.stringify(options), "CANARY")
     }))
 
   it.effect("shows no more than a part of a long value", () =>
@@ -331,6 +371,87 @@ describe("SmtpClient.config", () => {
       )
       const report = yield* SmtpClient.SmtpClient.use((smtp) => smtp.verify).pipe(Effect.provide(layer))
       assert.deepStrictEqual([report.secure, report.authenticated], [true, true])
+    }))
+})
+
+describe("the port", () => {
+  /** What a connection would be made with. */
+  const place = (env: Env) =>
+    Effect.map(read(env), (options) => {
+      const { endpoint, tls } = Result.getOrThrow(resolve({ ...options, allowInsecureAuth: true }))
+      return [endpoint.port, tls] as const
+    })
+
+  const login = { SMTP_USER: "ann", SMTP_PASSWORD: "pw" }
+
+  it.effect.each<readonly [Env, readonly [number, TlsMode]]>([
+    [{ SMTP_URL: "smtp://u:p@h.test" }, [587, "starttls"]],
+    [{ SMTP_URL: "smtp://u:p@h.test", SMTP_TLS: "implicit" }, [465, "implicit"]],
+    [{ SMTP_URL: "smtp://u:p@h.test", SMTP_TLS: "opportunistic" }, [587, "opportunistic"]],
+    [{ SMTP_URL: "smtp://u:p@h.test", SMTP_PORT: "465" }, [465, "implicit"]],
+    [{ SMTP_URL: "smtp://u:p@h.test", SMTP_PORT: "25" }, [25, "starttls"]],
+    [{ SMTP_URL: "smtp://u:p@h.test:2525", SMTP_TLS: "implicit" }, [2525, "implicit"]],
+    [{ SMTP_URL: "smtp://u:p@h.test", SMTP_PROTOCOL: "lmtp" }, [24, "starttls"]],
+    [{ SMTP_URL: "smtps://u:p@h.test", SMTP_TLS: "starttls" }, [587, "starttls"]],
+    [{ SMTP_URL: "smtps://h.test", SMTP_TLS: "starttls" }, [25, "starttls"]],
+    [{ SMTP_URL: "lmtp://u:p@h.test" }, [24, "starttls"]],
+    [{ SMTP_URL: "lmtp://u:p@h.test", SMTP_PROTOCOL: "smtp" }, [587, "starttls"]],
+    [{ SMTP_HOST: "h.test", SMTP_PROTOCOL: "smtp", ...login }, [587, "starttls"]],
+    [{ SMTP_PRESET: "gmail", ...login }, [465, "implicit"]],
+    [{ SMTP_PRESET: "gmail", SMTP_URL: "smtp://u:p@smtp.gmail.com" }, [465, "implicit"]],
+    [{ SMTP_PRESET: "office365", SMTP_URL: "smtp://u:p@smtp.office365.com:2525" }, [2525, "starttls"]]
+  ])("of %j is %j", ([env, expected]) =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* place(env), expected)
+    }))
+
+  const or = (name: string, values: ReadonlyArray<string>): ReadonlyArray<Env> => [
+    {},
+    ...values.map((value) => ({ [name]: value }))
+  ]
+  const times = (some: ReadonlyArray<Env>, others: ReadonlyArray<Env>): ReadonlyArray<Env> =>
+    some.flatMap((one) => others.map((other) => ({ ...one, ...other })))
+
+  /** What all sources say together: the first that speaks, else what follows from the others; undefined: it is refused. */
+  const expected = (env: Env): readonly [number, string] | undefined => {
+    const link = env["SMTP_URL"] ?? ""
+    const own = env["SMTP_PORT"] ?? /:(\d+)$/.exec(link)?.[1]
+    const mode = env["SMTP_TLS"] ?? (link.startsWith("smtps:") ? "implicit" : undefined)
+    const ofPreset = env["SMTP_PRESET"] === "gmail" ? [465, "implicit"] as const : undefined
+    const bare = mode === "implicit"
+      ? 465
+      : link.startsWith("lmtp:")
+      ? 24
+      : link.includes("@") || env["SMTP_USER"]
+      ? 587
+      : 25
+    const port = own === undefined ? ofPreset?.[0] ?? bare : Number(own)
+    const tls = mode ?? ofPreset?.[1] ?? (port === 465 ? "implicit" : "starttls")
+    const isHalf = ofPreset !== undefined && (own === undefined || mode === undefined) &&
+      (tls === "implicit" ? [25, 587].includes(port) : port === 465)
+    return isHalf ? undefined : [port, tls]
+  }
+
+  it.effect("is decided once, by all sources together", () =>
+    Effect.gen(function*() {
+      const links = ["smtp", "smtps", "lmtp"].flatMap((scheme) =>
+        ["", "ann:pw@"].flatMap((user) =>
+          ["", ":25", ":2525"].map((port) => `${scheme}://${user}smtp.gmail.com${port}`)
+        )
+      )
+      const all = [
+        or("SMTP_URL", links),
+        or("SMTP_TLS", ["implicit", "starttls", "opportunistic", "off"]),
+        or("SMTP_PORT", ["25", "465", "587", "2525"]),
+        or("SMTP_PRESET", ["gmail"]),
+        [{}, login]
+      ].reduce(times)
+      assert.strictEqual(all.length, 19 * 5 * 5 * 2 * 2)
+      for (const env of all) {
+        const wanted = expected(env)
+        if (wanted === undefined) assert.strictEqual(yield* told(env), halfOf(465, "implicit"), JSON.stringify(env))
+        else assert.deepStrictEqual<unknown>(yield* place(env), wanted, JSON.stringify(env))
+      }
     }))
 })
 

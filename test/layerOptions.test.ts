@@ -319,6 +319,13 @@ const pool: Rows<Given["pool"]> = {
     see: ({ error }) => error?.field,
     sees: ["options.pool.maxWaiting", undefined]
   },
+  acquireTimeout: {
+    given: { pool: { max: 1, acquireTimeout: "3 seconds" } },
+    without: { pool: { max: 1 } },
+    call: (smtp) => smtp.use(() => send(smtp)),
+    see: ({ error, seconds }) => [error?.field, seconds],
+    sees: [["options.pool.acquireTimeout", 3], ["options.pool.acquireTimeout", 300]]
+  },
   drain: {
     given: { pool: { drain: "3 seconds" } },
     script: silent("message"),

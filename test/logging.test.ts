@@ -21,6 +21,8 @@ import type { SmtpConnector } from "../src/SmtpConnector.ts"
 import * as SmtpError from "../src/SmtpError.ts"
 import { SmtpServer } from "../src/testing/index.ts"
 import { modes } from "./support/modes.ts"
+import { assertHidden } from "./support/secrets.ts"
+import { attributesOf, connected, makeTracer } from "./support/spans.ts"
 
 const options: SmtpConnection.Options = { host: "mx.test", name: "me.test" }
 const envelope: Envelope.Input = { from: "ann@me.test", to: "bob@mx.test" }
@@ -31,7 +33,7 @@ interface Entry {
   readonly annotations: Readonly<Record<string, unknown>>
 }
 
-/** What a run left behind: its log lines, and its spans in the order of their end. */
+/** What a run left behind: its log lines, and its spans in the order of their start. */
 interface Traces {
   readonly entries: ReadonlyArray<Entry>
   readonly spans: ReadonlyArray<Tracer.NativeSpan>
@@ -43,18 +45,11 @@ const collected = Effect.fnUntraced(function*<A, E>(
   program: Effect.Effect<A, E, SmtpConnector | SmtpServer.SmtpServer | Scope.Scope>
 ) {
   const entries: Array<Entry> = []
-  const spans: Array<Tracer.NativeSpan> = []
   const logger = Logger.make<unknown, void>(({ fiber, logLevel, message }) => {
     const text = (Array.isArray(message) ? message : [message]).join(" ")
     entries.push({ level: logLevel, text, annotations: fiber.getRef(References.CurrentLogAnnotations) })
   })
-  const tracer = Tracer.make({
-    span: (given) => {
-      const span = new Tracer.NativeSpan(given)
-      spans.push(span)
-      return span
-    }
-  })
+  const { spans, tracer } = makeTracer()
   const exit = yield* program.pipe(
     Effect.scoped,
     Effect.provide(Layer.mergeAll(
@@ -224,15 +219,6 @@ describe.each(modes)("the transcript of a transaction, $name", ({ options: given
 describe("secrets", () => {
   const user = "canary-user"
   const secret = "canary-Sup3r~secret/x"
-  const base64 = (text: string): string => Buffer.from(text).toString("base64")
-  const forms = [
-    secret,
-    base64(secret),
-    base64(`\0${user}\0${secret}`),
-    base64(`user=${user}\u0001auth=Bearer ${secret}\u0001\u0001`),
-    encodeURIComponent(secret),
-    Buffer.from(secret).toString("hex")
-  ]
 
   /** Every way a value can be shown. */
   const showings = (u: unknown): string =>
@@ -254,7 +240,7 @@ describe("secrets", () => {
       showings(traces.exit),
       ...encoded.map(showings)
     ].join("\n")
-    for (const form of [...forms, ...more]) assert.notInclude(shown, form)
+    assertHidden(shown, secret, ...more)
   }
 
   const mechanisms: ReadonlyArray<readonly [string, Sasl.Credentials]> = [
@@ -316,7 +302,6 @@ describe("secrets", () => {
 })
 
 describe("spans", () => {
-  const attributes = (span: Tracer.NativeSpan | undefined) => Object.fromEntries(span?.attributes ?? [])
   const client = <A, E>(
     script: SmtpServer.Script,
     f: (smtp: SmtpClient.Client) => Effect.Effect<A, E>,
@@ -335,25 +320,9 @@ describe("spans", () => {
       ])
       const [sent, connect] = spans
       assert.strictEqual(connect?.parent._tag === "Some" && connect.parent.value.spanId, sent?.spanId)
-      const where = {
-        "server.address": "mx.test",
-        "server.port": 25,
-        "network.transport": "tcp",
-        "network.protocol.name": "smtp",
-        "network.peer.address": "127.0.0.1",
-        "network.peer.port": 25,
-        "tls.established": true,
-        "tls.protocol.name": "tls",
-        "tls.protocol.version": "in-memory",
-        "tls.cipher": "none",
-        "tls.resumed": false,
-        "smtp.security.verified_by": "certificate",
-        "smtp.security.identity": "mx.test",
-        "smtp.security.asked_by": "default"
-      }
-      assert.deepStrictEqual(attributes(connect), where)
-      assert.deepStrictEqual(attributes(sent), {
-        ...where,
+      assert.deepStrictEqual(attributesOf(connect), connected)
+      assert.deepStrictEqual(attributesOf(sent), {
+        ...connected,
         "smtp.outcome": "partial",
         "smtp.in_doubt": false,
         "smtp.response.code": 250,
@@ -369,7 +338,7 @@ describe("spans", () => {
     Effect.gen(function*() {
       const given = { path: "/run/lmtp.sock", protocol: "lmtp", name: "me.test" } as const
       const { spans } = yield* client({ protocol: "lmtp" }, (smtp) => smtp.verify, given)
-      assert.deepStrictEqual(spans.map((span) => [span.name, attributes(span)]), [["smtp.connect", {
+      assert.deepStrictEqual(spans.map((span) => [span.name, attributesOf(span)]), [["smtp.connect", {
         "server.address": "/run/lmtp.sock",
         "network.transport": "unix",
         "network.protocol.name": "lmtp",
@@ -387,13 +356,13 @@ describe("spans", () => {
         (smtp) => smtp.send(envelope, "x")
       )
       const [sent, connect] = spans
-      assert.deepInclude(attributes(sent), {
+      assert.deepInclude(attributesOf(sent), {
         "error.type": "EENVELOPE",
         "smtp.in_doubt": false,
         "smtp.response.code": 550,
         "smtp.response.enhanced_code": "5.7.1"
       })
-      assert.notProperty(attributes(connect), "error.type")
+      assert.notProperty(attributesOf(connect), "error.type")
       assert.isTrue(sent?.status._tag === "Ended" && Exit.isFailure(sent.status.exit))
     }))
 
@@ -403,8 +372,8 @@ describe("spans", () => {
         { faults: [SmtpServer.at("message", SmtpServer.drop)] },
         (smtp) => smtp.send(envelope, "x")
       )
-      assert.deepInclude(attributes(spans[0]), { "error.type": "ECONNECTION", "smtp.in_doubt": true })
-      assert.notProperty(attributes(spans[0]), "smtp.response.code")
+      assert.deepInclude(attributesOf(spans[0]), { "error.type": "ECONNECTION", "smtp.in_doubt": true })
+      assert.notProperty(attributesOf(spans[0]), "smtp.response.code")
     }))
 
   it.effect("of a connection that fails name the error on both", () =>
@@ -414,7 +383,7 @@ describe("spans", () => {
         (smtp) => smtp.send(envelope, "x")
       )
       assert.deepStrictEqual(
-        spans.map((span) => [span.name, attributes(span)["error.type"], attributes(span)["smtp.response.code"]]),
+        spans.map((span) => [span.name, attributesOf(span)["error.type"], attributesOf(span)["smtp.response.code"]]),
         [["smtp.send", "ECONNECTION", 554], ["smtp.connect", "ECONNECTION", 554]]
       )
     }))
@@ -423,7 +392,7 @@ describe("spans", () => {
     Effect.gen(function*() {
       const { spans } = yield* client({}, (smtp) => smtp.send(envelope, Stream.fail("mine")))
       assert.strictEqual(spans.length, 2)
-      assert.strictEqual(attributes(spans[0])["error.type"], "_OTHER")
+      assert.strictEqual(attributesOf(spans[0])["error.type"], "_OTHER")
     }))
 
   it.effect("of tries again are one smtp.send each", () =>

@@ -29,6 +29,9 @@ import { SmtpConnector } from "../src/SmtpConnector.ts"
 import * as SmtpMetrics from "../src/SmtpMetrics.ts"
 import * as SmtpPool from "../src/SmtpPool.ts"
 import { SmtpServer } from "../src/testing/index.ts"
+import { open } from "./support/modes.ts"
+import { assertHidden } from "./support/secrets.ts"
+import { attributesOf, connected, makeTracer } from "./support/spans.ts"
 
 const envelope: Envelope.Input = { from: "ann@me.test", to: "bob@mx.test" }
 const three: Envelope.Input = { from: "ann@me.test", to: ["a@mx.test", "b@mx.test", "c@mx.test"] }
@@ -49,14 +52,7 @@ const seen = Effect.fnUntraced(function*<A, E>(
   program: Effect.Effect<A, E, Needs>,
   level: LogLevel.LogLevel = "Info"
 ) {
-  const spans: Array<Tracer.NativeSpan> = []
-  const tracer = Tracer.make({
-    span: (given) => {
-      const span = new Tracer.NativeSpan(given)
-      spans.push(span)
-      return span
-    }
-  })
+  const { spans, tracer } = makeTracer()
   const registry: Metric.MetricRegistry = new Map()
   let metrics: ReadonlyArray<Metric.Metric.Snapshot> = []
   const exit = yield* program.pipe(
@@ -78,10 +74,9 @@ const seen = Effect.fnUntraced(function*<A, E>(
 const sending = (given: SmtpClient.Options = options, to = envelope, message = "Subject: x\r\n\r\nhi\r\n") =>
   Effect.flatMap(SmtpClient.make(given), (smtp) => smtp.send(to, message))
 
-const attributes = (span: Tracer.NativeSpan | undefined) => Object.fromEntries(span?.attributes ?? [])
 const named = ({ spans }: { readonly spans: ReadonlyArray<Tracer.NativeSpan> }, name: string) =>
   spans.filter((span) => span.name === name)
-const sends = (run: { readonly spans: ReadonlyArray<Tracer.NativeSpan> }) => named(run, "smtp.send").map(attributes)
+const sends = (run: { readonly spans: ReadonlyArray<Tracer.NativeSpan> }) => named(run, "smtp.send").map(attributesOf)
 
 /** The series of a metric: the values of its attributes, and its state as one number. */
 const series = (
@@ -106,23 +101,6 @@ const sums = (run: { readonly metrics: ReadonlyArray<Metric.Metric.Snapshot> }, 
     )
   )
 
-const where = {
-  "server.address": "mx.test",
-  "server.port": 25,
-  "network.transport": "tcp",
-  "network.protocol.name": "smtp",
-  "network.peer.address": "127.0.0.1",
-  "network.peer.port": 25,
-  "tls.established": true,
-  "tls.protocol.name": "tls",
-  "tls.protocol.version": "in-memory",
-  "tls.cipher": "none",
-  "tls.resumed": false,
-  "smtp.security.verified_by": "certificate",
-  "smtp.security.identity": "mx.test",
-  "smtp.security.asked_by": "default"
-}
-
 const refusing = (...refused: ReadonlyArray<string>): SmtpServer.Script => ({
   respond: {
     rcpt: ({ path }) => refused.includes(path ?? "") ? SmtpServer.reply(550, "5.1.1 no such user") : undefined
@@ -141,9 +119,9 @@ describe("the span of a send", () => {
       ])
       assert.strictEqual(sent?.parent._tag === "Some" && sent.parent.value, caller)
       assert.strictEqual(connect?.parent._tag === "Some" && connect.parent.value, sent)
-      assert.deepStrictEqual(attributes(connect), where)
-      assert.deepStrictEqual(attributes(sent), {
-        ...where,
+      assert.deepStrictEqual(attributesOf(connect), connected)
+      assert.deepStrictEqual(attributesOf(sent), {
+        ...connected,
         "smtp.outcome": "sent",
         "smtp.in_doubt": false,
         "smtp.response.code": 250,
@@ -171,7 +149,7 @@ describe("the span of a send", () => {
     Effect.gen(function*() {
       const run = yield* seen(refusing("a@mx.test", "b@mx.test", "c@mx.test"), sending(options, three))
       assert.deepStrictEqual(sends(run)[0], {
-        ...where,
+        ...connected,
         "smtp.outcome": "refused",
         "smtp.in_doubt": false,
         "error.type": "EENVELOPE",
@@ -188,7 +166,7 @@ describe("the span of a send", () => {
     Effect.gen(function*() {
       const run = yield* seen({ faults: [SmtpServer.at("message", SmtpServer.drop)] }, sending())
       assert.deepStrictEqual(sends(run)[0], {
-        ...where,
+        ...connected,
         "smtp.outcome": "in_doubt",
         "smtp.in_doubt": true,
         "error.type": "ECONNECTION"
@@ -224,7 +202,7 @@ describe("the span of a send", () => {
         "smtp.response.enhanced_code": "5.3.2"
       }
       assert.deepInclude(sends(run)[0], { ...failed, "smtp.outcome": "refused", "smtp.in_doubt": false })
-      assert.deepInclude(attributes(named(run, "smtp.connect")[0]), failed)
+      assert.deepInclude(attributesOf(named(run, "smtp.connect")[0]), failed)
       assert.notProperty(sends(run)[0], "tls.established")
     }))
 
@@ -423,7 +401,7 @@ describe("spans of several sends", () => {
         )
       )
       const all = named(run, "smtp.send")
-      assert.deepStrictEqual(all.slice(0, 3).map((one) => attributes(one)["smtp.outcome"]), [
+      assert.deepStrictEqual(all.slice(0, 3).map((one) => attributesOf(one)["smtp.outcome"]), [
         "sent",
         "sent",
         "interrupted"
@@ -559,7 +537,7 @@ describe("events of a span", () => {
 
   it.effect("tell of a message that goes with its envelope in the order of the wire", () =>
     Effect.gen(function*() {
-      const run = yield* seen({}, sending({ ...options, chunking: true }), "All")
+      const run = yield* seen({ extensions: open }, sending({ ...options, chunking: true }), "All")
       assert.deepStrictEqual(events(named(run, "smtp.send")[0]), ["smtp.bdat", "smtp.mail", "smtp.final"])
     }))
 
@@ -704,7 +682,7 @@ describe("metrics", () => {
         }))
       const run = yield* seen({}, program)
       assert.deepStrictEqual(series(run, SmtpMetrics.connections), { _OTHER: 1 })
-      assert.deepStrictEqual(attributes(named(run, "smtp.connect")[0])["error.type"], "_OTHER")
+      assert.deepStrictEqual(attributesOf(named(run, "smtp.connect")[0])["error.type"], "_OTHER")
     }))
 
   it.effect("count as reconnections no more connections than were lost", () =>
@@ -857,7 +835,7 @@ describe("what is told", () => {
         run.spans.map((span) => [span.name, [...span.attributes], span.events.map(([name, , about]) => [name, about])]),
         run.metrics.map(({ attributes: given, id }) => [id, given])
       ])
-      assert.notInclude(told, "CANARY")
+      assertHidden(told, "CANARY")
       assert.notInclude(told, "\\u001b")
       assert.notMatch(told, /[\w-]+@[\w-]+\.test/)
       assert.isAtLeast(run.spans.length, 9)
@@ -965,9 +943,9 @@ describe("an export over OTLP", () => {
         ["signup", 1]
       ])
       assert.deepStrictEqual([connect?.parentSpanId, sent?.parentSpanId], [sent?.spanId, signup?.spanId])
-      assert.deepStrictEqual(valuesOf(connect?.attributes ?? []), where)
+      assert.deepStrictEqual(valuesOf(connect?.attributes ?? []), connected)
       assert.deepStrictEqual(valuesOf(sent?.attributes ?? []), {
-        ...where,
+        ...connected,
         "smtp.outcome": "partial",
         "smtp.in_doubt": false,
         "smtp.response.code": 250,
@@ -977,7 +955,7 @@ describe("an export over OTLP", () => {
         "smtp.message.size": 18
       })
       assert.deepInclude(valuesOf(failed?.attributes ?? []), { "smtp.outcome": "failed", "error.type": "EENVELOPE" })
-      assert.deepStrictEqual(sent?.events.map(({ name }) => name), ["smtp.bdat", "smtp.mail", "smtp.final"])
+      assert.deepStrictEqual(sent?.events.map(({ name }) => name), ["smtp.mail", "smtp.bdat", "smtp.final"])
 
       const metrics = received.flatMap((one) => one.resourceMetrics ?? []).at(-1)?.scopeMetrics[0]?.metrics ?? []
       const shapes = metrics.map(({ gauge, histogram, name, sum, unit }) =>

@@ -49,6 +49,25 @@ describe("preset", () => {
       })
     }))
 
+  it.effect("takes the provider's host in any case, and refuses another place", () =>
+    Effect.gen(function*() {
+      const link = (host: string) => SmtpClient.fromUrl(`smtp://ann:pw@${host}?name=me.test`)
+      const { auth: _, ...options } = yield* SmtpClient.preset("fastmail", yield* link("SMTP.fastmail.com"))
+      assert.deepStrictEqual(options, { ...SmtpClient.presets.fastmail, name: "me.test" })
+      const error = yield* Effect.flip(SmtpClient.preset("fastmail", yield* link("mx.test")))
+      assert.strictEqual(error.field, "options.host")
+      assert.strictEqual(
+        error.message,
+        "options.host: the preset is smtp.fastmail.com; remove the preset or the host"
+      )
+      const socket = yield* Effect.flip(SmtpClient.preset("fastmail", { path: "/run/s" } as SmtpClient.Options))
+      assert.strictEqual(
+        socket.message,
+        "options.path: the preset is smtp.fastmail.com; remove the preset or the path"
+      )
+      assert.deepStrictEqual(yield* SmtpClient.preset("fastmail", null as never), SmtpClient.presets.fastmail)
+    }))
+
   it.effect("makes a client that sends", () =>
     Effect.gen(function*() {
       const smtp = yield* SmtpClient.make(yield* SmtpClient.preset("office365", { auth }))

@@ -7,16 +7,19 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import { createReadStream } from "node:fs"
 import { Readable } from "node:stream"
+import * as settings from "../src/internal/promise/settings.ts"
 import * as NodeSmtpServer from "../src/node/NodeSmtpServer.ts"
 import { createTransport, type Mail, type Options, SendAborted, type Settled, type Transport } from "../src/promise.ts"
 import * as Sasl from "../src/Sasl.ts"
 import * as SmtpConnector from "../src/SmtpConnector.ts"
 import * as SmtpError from "../src/SmtpError.ts"
 import { SmtpServer } from "../src/testing/index.ts"
+import { assertHidden } from "./support/secrets.ts"
 
 const envelope = { from: "ann@me.test", to: "bob@mx.test" }
 const host = "mx.test"
@@ -134,7 +137,7 @@ describe("createTransport", () => {
 
   it("puts no secret into its error", () => {
     const error = thrown(() => createTransport({ host, auth: { username: "ann", password: "hunter2" }, tls: "off" }))
-    assert.notInclude(JSON.stringify(error), "hunter2")
+    assertHidden(JSON.stringify(error), "hunter2")
   })
 
   it.effect("lets an option win over its URL, and leaves out what is undefined", () =>
@@ -148,6 +151,15 @@ describe("createTransport", () => {
           assert.deepStrictEqual((yield* place.server.connections).map(({ helo }) => helo), ["own.test"])
         })
     ))
+
+  it("decides the port by the URL and what stands beside it together", () => {
+    const port = (options: Options) => Result.getOrThrow(settings.resolve(options)).options.port
+    const auth = { username: "ann", password: "secret" }
+    assert.strictEqual(port({ url: "smtp://ann:pw@mx.test" }), 587)
+    assert.strictEqual(port({ url: "smtp://mx.test", auth }), 587)
+    assert.isUndefined(port({ url: "smtp://ann:pw@mx.test", tls: "implicit" }))
+    assert.isUndefined(port({ host, auth }))
+  })
 
   it.effect("lets what else the connector provides hold for each call", () =>
     Effect.gen(function*() {
@@ -225,7 +237,7 @@ describe("auth", () => {
           const error = yield* rejection(transport.verify())
           assert.instanceOf(error, SmtpError.EOAUTH2)
           assert.include(error.message, words)
-          assert.notInclude(JSON.stringify(error), "hunter2")
+          assertHidden(JSON.stringify(error), "hunter2")
         }))
   )
 

@@ -5,6 +5,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { assertHidden } from "./support/secrets.ts"
 
 const folder = fileURLToPath(new URL("../scratchpad/", import.meta.url))
 
@@ -153,8 +154,7 @@ describe("the demo", () => {
       const said = yield* run("demo.ts")
       assert.isUndefined(inOrder(said), said)
       assert.include(said, "The stored octets are the canonical form of the message.")
-      assert.notInclude(said, "correct horse")
-      assert.notInclude(said, Buffer.from("\0ann\0correct horse").toString("base64"))
+      assertHidden(said, "correct horse")
     }), 30_000)
 
   it.live("sends any file", () =>

@@ -14,7 +14,7 @@ import type { Durations } from "./percentiles.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Style {
+interface Style {
   /** Columns that a line may take. */
   readonly columns: number
   /** Bars of block characters, an eighth of a column fine; else of "#". */

@@ -130,7 +130,7 @@ const safeJson = (value: unknown): string =>
   JSON.stringify(value).replace(/[^ -~]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
 
 /** The output of one run. Colours need a terminal, and no NO_COLOR. */
-export const layerOutput = (options: { readonly json: boolean }): Layer.Layer<Output, never, Stdio.Stdio> =>
+const layerOutput = (options: { readonly json: boolean }): Layer.Layer<Output, never, Stdio.Stdio> =>
   Layer.effect(
     Output,
     Effect.gen(function*() {

@@ -37,7 +37,7 @@ export const durationFlag = (name: string): Flag.Flag<Duration.Duration> =>
 const isPort = (port: number): boolean => port > 0 && port < 65_536
 
 /** `--port` */
-export const portFlag: Flag.Flag<Option.Option<number>> = Flag.Int("port").pipe(
+const portFlag: Flag.Flag<Option.Option<number>> = Flag.Int("port").pipe(
   Flag.withAlias("p"),
   Flag.filter(isPort, () => "expected a port from 1 to 65535"),
   Flag.withDescription("Port (default: 465 with implicit TLS, 587 with a login, 24 for LMTP, else 25)"),
@@ -111,9 +111,9 @@ export const authFlags = {
 type Given = SmtpClient.Options & SmtpClient.Policies
 type Values<F> = { readonly [K in keyof F]: F[K] extends Flag.Flag<infer A> ? A : never }
 /** The values of {@link connectionFlags}. */
-export type ConnectionFlags = Values<typeof connectionFlags>
+type ConnectionFlags = Values<typeof connectionFlags>
 /** The values of {@link authFlags}. */
-export type AuthFlags = Values<typeof authFlags>
+type AuthFlags = Values<typeof authFlags>
 
 /** The octets of a file that the user named. */
 export const readFile = (path: string): Effect.Effect<Uint8Array, Failure, FileSystem.FileSystem> =>
@@ -270,7 +270,7 @@ const variablesOf = (
 ): Variables => {
   const elsewhere = Option.isSome(host) || Option.isSome(flags.socket)
   return {
-    ...(elsewhere ? { URL: flags.lmtp ? "lmtp://" : "", HOST: "", PORT: "", TLS: "" } : {}),
+    ...(elsewhere ? { URL: flags.lmtp ? "lmtp://" : "", PRESET: "", HOST: "", PORT: "", TLS: "" } : {}),
     ...(login === undefined ? {} : { USER: login.user, PASSWORD: Redacted.value(login.secret) }),
     ...(Option.isNone(host) ? {} : { HOST: host.value }),
     ...(Option.isNone(flags.socket) ? {} : { URL: `smtp:?path=${encodeURIComponent(flags.socket.value)}` }),

@@ -92,7 +92,7 @@ export type LoopbackFlags = Values<typeof loopbackFlags>
 export type AccountFlags = Values<typeof accountFlags>
 
 /** What {@link certificateOf} gives, and the server takes. */
-export interface Certificate {
+interface Certificate {
   readonly cert: string
   readonly key: Redacted.Redacted<string>
 }

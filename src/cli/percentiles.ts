@@ -22,7 +22,7 @@ const upperBoundOf = (bucket: number): number => floor * Math.exp(bucket * growt
  * @category models
  * @since 0.1.0
  */
-export interface Summary {
+interface Summary {
   readonly count: number
   readonly min: number
   readonly mean: number

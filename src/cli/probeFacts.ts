@@ -14,7 +14,7 @@ import { type Certificate, describe } from "./probeCertificate.ts"
 import * as probeRaw from "./probeRaw.ts"
 
 /** How TLS comes about here; "none": the server does not offer it; "unwanted": nobody asked for it. */
-export type TlsWay = "implicit" | "starttls" | "none" | "unwanted"
+type TlsWay = "implicit" | "starttls" | "none" | "unwanted"
 
 /** The findings. */
 export interface Facts {

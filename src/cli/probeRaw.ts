@@ -25,7 +25,7 @@ export interface Place {
 }
 
 /** A line of dialogue that did not come about: why. */
-export type Broken = { readonly _tag: "Broken"; readonly why: string }
+type Broken = { readonly _tag: "Broken"; readonly why: string }
 const broken = (why: string): Broken => ({ _tag: "Broken", why })
 
 const codeOf = (error: unknown): string =>

@@ -8,7 +8,7 @@ import * as Terminal from "effect/Terminal"
 import { Output, type Paint } from "./frame.ts"
 
 /** How far the work is. */
-export interface Progress {
+interface Progress {
   readonly done: number
   /** Undefined: nobody knows. */
   readonly total: number | undefined

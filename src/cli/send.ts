@@ -39,7 +39,7 @@ const flags = {
 } as const
 
 /** What secured a connection, in one line. */
-export const securityLine = (report: SecurityReport, paint: Paint): string => {
+const securityLine = (report: SecurityReport, paint: Paint): string => {
   const { cipher, identity, mechanism, protocol, verifiedBy } = report
   const who = identity === undefined ? "" : ` for ${escape(identity)}`
   const verified = verifiedBy === "nothing" ? paint.yellow("not verified") : `verified by ${verifiedBy}${who}`

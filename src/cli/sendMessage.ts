@@ -68,8 +68,8 @@ export const envelopeFlags = {
 type Values<F> = {
   readonly [K in keyof F]: F[K] extends Flag.Flag<infer A> ? A : F[K] extends Argument.Argument<infer B> ? B : never
 }
-export type MessageFlags = Values<typeof messageFlags>
-export type EnvelopeFlags = Values<typeof envelopeFlags>
+type MessageFlags = Values<typeof messageFlags>
+type EnvelopeFlags = Values<typeof envelopeFlags>
 
 /** What is sent: each call of `open` gives the message anew. */
 export interface Content {
@@ -79,7 +79,7 @@ export interface Content {
 }
 
 /** A message and its envelope. */
-export interface Outgoing {
+interface Outgoing {
   readonly envelope: Envelope.Input
   readonly content: Content
 }

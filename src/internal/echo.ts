@@ -35,7 +35,7 @@ const shows = (part: string, text: string, runs: ReadonlySet<string>): boolean =
 }
 
 /** What must not show of a login. */
-export interface Hidden {
+interface Hidden {
   readonly secret: Redacted.Redacted<string> | undefined
   /** The responses so far. */
   readonly sent: ReadonlyArray<Redacted.Redacted<Uint8Array>>

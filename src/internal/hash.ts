@@ -7,7 +7,7 @@
 import * as crypto from "node:crypto"
 
 /** MD5 is here for CRAM-MD5 and DIGEST-MD5 alone. */
-export type Algorithm = "MD5" | "SHA-1" | "SHA-256" | "SHA-512"
+type Algorithm = "MD5" | "SHA-1" | "SHA-256" | "SHA-512"
 
 const nameOf: { readonly [K in Algorithm]: string } = {
   MD5: "md5",

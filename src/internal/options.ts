@@ -145,6 +145,9 @@ const defaults: { readonly [K in keyof Required<Timeouts>]: Duration.Input } = {
   total: Duration.infinity
 }
 
+/** The deadlines by name. */
+export const timeoutNames = Object.keys(defaults) as ReadonlyArray<keyof Timeouts>
+
 const refuse = (key: string, message: string): SmtpError.ECONFIG => {
   const field = key === "" ? "options" : `options.${key}`
   return new SmtpError.ECONFIG({ message: `${field}: ${message}`, command: "API", field, attempted: false })
@@ -265,7 +268,7 @@ const checkContradictions = (o: Options, tls: TlsMode): SmtpError.ECONFIG | unde
 
 const resolveTimeouts = (timeouts: Timeouts): Result.Result<Deadlines, SmtpError.ECONFIG> => {
   const deadlines: Record<string, number> = {}
-  for (const key of Object.keys(defaults) as ReadonlyArray<keyof Timeouts>) {
+  for (const key of timeoutNames) {
     const duration = Duration.fromInput(timeouts[key] ?? defaults[key])
     if (duration._tag === "None" || !(Duration.toMillis(duration.value) > 0)) {
       return Result.fail(

@@ -1,10 +1,10 @@
 /**
  * The pool itself: places over effect/Pool, and the connections that come and go in them.
  *
- * What effect/Pool does: at most `max` borrowers, those who wait in the order they came, the place used last lent first,
- * no lease lost to an interruption. What it has not and is here: it would dial in a fiber of its own, retry nothing on a
- * connection made for it, and knows neither health nor age nor drain. So its items are places, and a borrower dials into
- * the one it holds.
+ * What effect/Pool does: the place used last is lent first, and no lease is lost to an interruption. What it has not and
+ * is here: it would dial in a fiber of its own, retry nothing on a connection made for it, and knows neither health nor
+ * age nor drain. So its items are places, and a borrower dials into the one it holds. It is asked for one by those alone
+ * whom the line let pass, so that a wait has an end.
  */
 import * as Cause from "effect/Cause"
 import type * as Clock from "effect/Clock"
@@ -21,8 +21,11 @@ import * as Semaphore from "effect/Semaphore"
 import type { SmtpConnection } from "../SmtpConnection.ts"
 import type * as SmtpConnector from "../SmtpConnector.ts"
 import type * as SmtpError from "../SmtpError.ts"
+import type { Alarm } from "./alarm.ts"
+import { Changes } from "./changes.ts"
 import * as poolErrors from "./poolErrors.ts"
 import type { Event, Why } from "./poolEvents.ts"
+import { Line } from "./poolLine.ts"
 import type { Marks } from "./poolLoan.ts"
 import type { Resolved } from "./poolOptions.ts"
 
@@ -45,13 +48,15 @@ export interface Place {
 }
 
 /** What a core is made from. */
-export interface Setup {
+interface Setup {
   readonly policy: Resolved
   /** Opens a connection in a scope. */
   readonly connect: Effect.Effect<SmtpConnection, DialError, Scope.Scope | SmtpConnector.SmtpConnector>
   /** What connections are made with, whoever asks for them. */
   readonly context: Context.Context<SmtpConnector.SmtpConnector>
   readonly clock: Clock.Clock
+  /** The alarm of that clock. */
+  readonly alarm: Alarm
   readonly onEvent: ((event: Event) => void) | undefined
 }
 
@@ -69,7 +74,9 @@ export class Core {
   /** Fails once the drain is over: nothing is dialled any more. */
   readonly #over = Deferred.makeUnsafe<never, SmtpError.ECONNECTION>()
   readonly #members = new Set<Member>()
-  readonly #watchers = new Set<() => void>()
+  readonly #changes = new Changes()
+  /** Who is let pass is owed a place. */
+  readonly #line: Line
   #places!: Pool.Pool<Place>
   #isClosed = false
   /** How the scope of the pool ended: after an interruption no answer to QUIT is waited for. */
@@ -84,6 +91,7 @@ export class Core {
   constructor(setup: Setup) {
     this.#setup = setup
     this.#sockets = Semaphore.makeUnsafe(setup.policy.max)
+    this.#line = new Line(setup.alarm, setup.policy)
     this.#fork = Effect.runForkWith(setup.context)
   }
 
@@ -110,7 +118,7 @@ export class Core {
     return idle
   }
   get waiting(): number {
-    return this.#places.state.waiters.size
+    return this.#line.waiting
   }
 
   tell(event: Event): void {
@@ -123,20 +131,31 @@ export class Core {
 
   /** Runs an effect with a place that is nobody else's meanwhile. */
   borrow<A, E, R>(f: (place: Place) => Effect.Effect<A, E, R>): Effect.Effect<A, E | SmtpError.ECONNECTION, R> {
-    return Effect.withFiber((fiber): Effect.Effect<A, E | SmtpError.ECONNECTION, R> => {
+    return Effect.uninterruptibleMask((restore): Effect.Effect<A, E | SmtpError.ECONNECTION, R> => {
       const { max, maxWaiting } = this.#setup.policy
       if (this.#isClosed) return Effect.fail(poolErrors.closed())
       this.#bury()
-      if (this.#places.state.usage >= max + maxWaiting) {
+      if (!this.#line.hasFree && this.#line.waiting >= maxWaiting) {
         this.tell({ _tag: "Refused" })
         return Effect.fail(poolErrors.full(maxWaiting, max))
       }
+      return Effect.flatMap(this.#line.take(restore), () =>
+        Effect.onExit(restore(this.#use(f)), () => {
+          this.#line.release()
+          return Effect.void
+        }))
+    })
+  }
+
+  /** For those whom the line let pass. */
+  #use<A, E, R>(f: (place: Place) => Effect.Effect<A, E, R>): Effect.Effect<A, E | SmtpError.ECONNECTION, R> {
+    return Effect.withFiber((fiber) => {
       let isLent = false
       const lent = Pool.use(this.#places, (place) => {
         isLent = true
         return this.#lend(place, f)
       })
-      // effect/Pool interrupts those who wait when it shuts down, in their own name.
+      // effect/Pool interrupts those who come or wait while it shuts down, in their own name.
       return Effect.catchCauseIf(
         lent,
         (cause) => this.#isClosed && !isLent && isOwnInterruption(cause, fiber.id),
@@ -160,7 +179,7 @@ export class Core {
     this.#busy--
     place.isBusy = false
     this.#keep(place)
-    if (this.#busy === 0) this.#changed()
+    if (this.#busy === 0) this.#changes.tell()
   }
 
   /** The connection of a place that is lent no more waits for the next call, or goes. */
@@ -255,7 +274,7 @@ export class Core {
 
   readonly #freed = Effect.suspend(() => {
     this.#open--
-    this.#changed()
+    this.#changes.tell()
     return this.#sockets.release(1)
   })
 
@@ -311,16 +330,13 @@ export class Core {
 
   /** Opens connections up to `min`, one after the other; a server that takes none is not asked again until one closes. */
   readonly #fill: Effect.Effect<void> = Effect.gen({ self: this }, function*() {
-    while (!this.#isClosed && this.#members.size < this.#setup.policy.min) {
+    while (!this.#isClosed && this.#members.size < this.#setup.policy.min && this.#line.tryTake()) {
       const lease = Scope.makeUnsafe()
+      yield* Scope.addFinalizer(lease, Effect.sync(() => this.#line.release()))
       const place = yield* this.#takeEmpty(lease)
-      if (place === undefined) return
-      place.isBusy = true
-      const exit = yield* Effect.exit(this.renew(place))
-      place.isBusy = false
-      this.#keep(place)
-      yield* Scope.close(lease, exit)
-      if (Exit.isFailure(exit)) return
+      const isOpened = place !== undefined && (yield* this.#openIn(place))
+      yield* Scope.close(lease, Exit.void)
+      if (!isOpened) return
     }
   }).pipe(
     Effect.ignoreCause,
@@ -328,6 +344,14 @@ export class Core {
       this.#isFilling = false
     }))
   )
+
+  readonly #openIn = Effect.fnUntraced(function*(this: Core, place: Place) {
+    place.isBusy = true
+    const exit = yield* Effect.exit(this.renew(place))
+    place.isBusy = false
+    this.#keep(place)
+    return Exit.isSuccess(exit)
+  })
 
   /** An empty place, if one is free: it stands behind those with a connection, which are passed over and put back. */
   readonly #takeEmpty = Effect.fnUntraced(function*(this: Core, lease: Scope.Scope) {
@@ -345,23 +369,6 @@ export class Core {
     return found
   })
 
-  #changed(): void {
-    for (const watcher of this.#watchers) watcher()
-  }
-
-  #until(isTrue: () => boolean): Effect.Effect<void> {
-    return Effect.callback((resume) => {
-      if (isTrue()) return resume(Effect.void)
-      const watcher = () => {
-        if (!isTrue()) return
-        this.#watchers.delete(watcher)
-        resume(Effect.void)
-      }
-      this.#watchers.add(watcher)
-      return Effect.sync(() => this.#watchers.delete(watcher))
-    })
-  }
-
   /**
    * Ends the pool: who waits fails at once, idle connections say QUIT, those in use when their call is over. What still
    * runs after `drain` loses its connection.
@@ -371,16 +378,17 @@ export class Core {
       this.#isClosed = true
       this.#exit = exit
       this.#reaper?.interruptUnsafe()
+      this.#line.close()
       this.#fork(Scope.close(this.#scope, Exit.void))
       const { drain } = this.#setup.policy
-      const quiet = Effect.interruptible(this.#until(() => this.#busy === 0))
+      const quiet = Effect.interruptible(this.#changes.until(() => this.#busy === 0))
       return Number.isFinite(drain) ? Effect.asVoid(Effect.timeoutOption(quiet, drain)) : quiet
     }).pipe(
       Effect.exit,
       Effect.andThen(Effect.suspend(() => {
         Deferred.doneUnsafe(this.#over, Exit.fail(poolErrors.closed()))
         for (const member of this.#members) this.#close(member, "drained", exit)
-        return this.#until(() => this.#open === 0)
+        return this.#changes.until(() => this.#open === 0)
       })),
       Effect.ignoreCause
     )

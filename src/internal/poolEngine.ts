@@ -9,6 +9,7 @@ import type * as Envelope from "../Envelope.ts"
 import type { SmtpConnection } from "../SmtpConnection.ts"
 import type { SmtpConnector } from "../SmtpConnector.ts"
 import type * as SmtpError from "../SmtpError.ts"
+import { alarm } from "./alarm.ts"
 import { noting, withTotal } from "./deadline.ts"
 import type { Message } from "./message.ts"
 import type { SendResult } from "./outcome.ts"
@@ -94,8 +95,13 @@ const useOn = <A, E, R>(
     return Effect.ensuring(Effect.suspend(() => f(loan)), Effect.sync(() => loan.end()))
   })
 
+const statsOf = (
+  { idle, size, waiting }: Core,
+  { closed, opened, refused, retried, reused }: Omit<Stats, "size" | "idle" | "waiting">
+): Stats => ({ size, idle, waiting, opened, closed, reused, retried, refused })
+
 /** What an engine is made from. */
-export interface Options {
+interface Options {
   readonly policy: Resolved
   /** `timeouts.total`, in milliseconds. */
   readonly total: number
@@ -113,6 +119,7 @@ export const make = Effect.fnUntraced(function*(
     connect,
     context: yield* Effect.context<SmtpConnector>(),
     clock: yield* Clock.Clock,
+    alarm: yield* alarm,
     onEvent: onEvent === undefined ? counters.count : (event) => {
       counters.count(event)
       onEvent(event)
@@ -121,10 +128,7 @@ export const make = Effect.fnUntraced(function*(
   yield* Effect.addFinalizer(core.shutdown)
   yield* core.start
   return {
-    read: () => {
-      const { closed, opened, refused, retried, reused } = counters
-      return { size: core.size, idle: core.idle, waiting: core.waiting, opened, closed, reused, retried, refused }
-    },
+    read: () => statsOf(core, counters),
     isClosed: () => core.isClosed,
     send: (envelope, message, note, reached) =>
       Effect.suspend(() => {

@@ -1,6 +1,7 @@
 /**
  * What a pool itself says no with. All of it comes before a byte is sent, and may be tried again.
  */
+import * as Duration from "effect/Duration"
 import * as SmtpError from "../SmtpError.ts"
 
 const api = { command: "API", attempted: false } as const
@@ -20,6 +21,22 @@ export const full = (maxWaiting: number, max: number): SmtpError.ECONNECTION => 
     temporary: true
   })
 }
+
+const acquireField = "options.pool.acquireTimeout"
+
+/** Nobody gave a connection back in time. */
+export const late = (millis: number): SmtpError.ECONNECTION =>
+  new SmtpError.ECONNECTION({
+    ...api,
+    field: acquireField,
+    message: `${acquireField}: no connection was free for ${Duration.format(Duration.millis(millis))}; raise max or ` +
+      "acquireTimeout, and call the client nowhere inside its own `use`",
+    temporary: true
+  })
+
+/** Whether it waited too long for a connection; there may be one later. */
+export const isLate = (error: unknown): boolean =>
+  error instanceof SmtpError.ECONNECTION && error.field === acquireField
 
 /** Somebody kept a connection of `use` after its end. */
 export const givenBack = (): SmtpError.ECONNECTION =>

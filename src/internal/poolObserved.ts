@@ -17,7 +17,7 @@ import type { Results, Stream } from "./poolSpread.ts"
 import * as observe from "./telemetry/observe.ts"
 import * as telemetry from "./telemetry/pool.ts"
 
-export interface Observed extends Pick<poolEngine.Engine, "use" | "read" | "isClosed"> {
+interface Observed extends Pick<poolEngine.Engine, "use" | "read" | "isClosed"> {
   readonly send: <E = never, R = never>(
     envelope: Envelope.Input,
     message: Message<E, R>

@@ -32,6 +32,11 @@ export interface Options {
   readonly maxAge?: Duration.Input | undefined
   /** Calls that may wait for a connection; one more fails at once with `ECONNECTION`, temporary. Default 10 000. */
   readonly maxWaiting?: number | undefined
+  /**
+   * How long a call waits for a connection while all are lent; then it fails with `ECONNECTION`, temporary. The dial and
+   * the send are not in it. Default 5 minutes; `Duration.infinity`: for ever.
+   */
+  readonly acquireTimeout?: Duration.Input | undefined
   /** How long sends in flight may go on when the scope closes; their connections are closed then. Default 10 seconds. */
   readonly drain?: Duration.Input | undefined
 }
@@ -50,7 +55,12 @@ export interface PooledOptions extends options.Options {
 export type Resolved = { readonly [K in keyof Required<Options>]: number }
 
 const numbers = { min: 0, max: 5, maxMessages: 100, maxWaiting: 10_000 }
-const durations = { idleTimeout: "30 seconds", maxAge: "10 minutes", drain: "10 seconds" } as const
+const durations = {
+  idleTimeout: "30 seconds",
+  maxAge: "10 minutes",
+  acquireTimeout: "5 minutes",
+  drain: "10 seconds"
+} as const
 
 const refuse = (field: string, message: string): Result.Result<never, SmtpError.ECONFIG> => {
   const name = field === "" ? "options.pool" : `options.pool.${field}`
@@ -65,7 +75,7 @@ const isCount = (value: unknown, least: number, mayBeInfinite: boolean): value i
 /** Checks the policy and puts the defaults in place. */
 export const resolve = (pool: Options = {}): Result.Result<Resolved, SmtpError.ECONFIG> => {
   if (typeof pool !== "object" || pool === null) return refuse("", "expected an object, e.g. { max: 5 }")
-  const resolved = { ...numbers, idleTimeout: 0, maxAge: 0, drain: 0 }
+  const resolved = { ...numbers, idleTimeout: 0, maxAge: 0, acquireTimeout: 0, drain: 0 }
   for (const field of ["max", "min", "maxMessages", "maxWaiting"] as const) {
     const value = pool[field] ?? numbers[field]
     const least = field === "max" || field === "maxMessages" ? 1 : 0
@@ -78,7 +88,7 @@ export const resolve = (pool: Options = {}): Result.Result<Resolved, SmtpError.E
   if (resolved.min > resolved.max) {
     return refuse("min", `${resolved.min} is more than max, which is ${resolved.max}; raise max, or lower min`)
   }
-  for (const field of ["idleTimeout", "maxAge", "drain"] as const) {
+  for (const field of ["idleTimeout", "maxAge", "acquireTimeout", "drain"] as const) {
     const duration = Duration.fromInput(pool[field] ?? durations[field])
     const millis = duration._tag === "None" ? NaN : Duration.toMillis(duration.value)
     if (!(field === "drain" ? millis >= 0 : millis > 0)) {

@@ -11,8 +11,10 @@ import type * as Scope from "effect/Scope"
 import * as EffectStream from "effect/Stream"
 import type { Mail } from "../SmtpConnection.ts"
 import * as SmtpError from "../SmtpError.ts"
+import { Changes } from "./changes.ts"
 import type { SendResult } from "./outcome.ts"
 import type { Core, DialError, Member, Place } from "./poolCore.ts"
+import { isLate } from "./poolErrors.ts"
 import type { Resolved } from "./poolOptions.ts"
 import { mayRenew, type Source, watched } from "./poolRetry.ts"
 import type { Each, Observing } from "./telemetry/observe.ts"
@@ -25,7 +27,7 @@ type Outcome<E2> = Result.Result<SendResult, DialError | SmtpError.SendError | E
 
 export type Results<E, R, E2, R2> = EffectStream.Stream<Outcome<E2>, E, R | R2>
 
-/** Mails pulled ahead of the results given, per connection: enough to keep a connection that overlaps them busy. */
+/** Mails begun ahead of the results read, per connection: enough to keep a connection that overlaps them busy. */
 const ahead = 16
 
 /** Mails after which a connection goes to somebody else who waits for one. */
@@ -77,7 +79,9 @@ class Spread<E, R, E2, R2> {
   /** In the order of the source, until their results are given; those of them that nobody took yet. */
   readonly #given = new Fifo<Job<E2, R2>>()
   readonly #pending = new Fifo<Job<E2, R2>>()
-  readonly #watchers = new Set<() => void>()
+  readonly #changes = new Changes()
+  /** Results given last: they are read when the next are asked for. */
+  #unread = 0
   #sourceEnd: Exit.Exit<void, E> | undefined
   #defect: Cause.Cause<never> | undefined
   /** Workers there may be, there are, and that have a connection at work. */
@@ -100,40 +104,38 @@ class Spread<E, R, E2, R2> {
     this.#most = policy.max
   }
 
-  #changed(): void {
-    for (const watcher of this.#watchers) watcher()
-  }
-
-  #until(isTrue: () => boolean): Effect.Effect<void> {
-    return Effect.callback((resume) => {
-      if (isTrue()) return resume(Effect.void)
-      const watcher = () => {
-        if (!isTrue()) return
-        this.#watchers.delete(watcher)
-        resume(Effect.void)
-      }
-      this.#watchers.add(watcher)
-      return Effect.sync(() => this.#watchers.delete(watcher))
-    })
-  }
-
   start(mails: Stream<E, R, E2, R2>): void {
-    const feed = EffectStream.runForEachArray(mails, (chunk) =>
-      Effect.suspend(() => {
-        for (const { envelope, message } of chunk) {
-          const source = watched(message)
-          const job = { envelope, source, outcome: undefined, observing: undefined, ...begins }
-          this.#given.push(job)
-          this.#pending.push(job)
-        }
-        this.#hire()
-        return this.#until(() => this.#given.length < ahead * this.#policy.max)
-      }))
+    const feed = EffectStream.runForEachArray(mails, (chunk) => this.#take(chunk))
     this.#run(Effect.onExit(feed, (exit) =>
       Effect.sync(() => {
         this.#sourceEnd = exit
-        this.#changed()
+        this.#changes.tell()
       })))
+  }
+
+  get #hasRoom(): boolean {
+    return this.#given.length + this.#unread < ahead * this.#policy.max
+  }
+
+  /** The mails of a chunk, as there is room for them. */
+  #take(chunk: ReadonlyArray<Mail<E2, R2>>): Effect.Effect<void> {
+    let next = 0
+    const some = Effect.sync(() => {
+      while (next < chunk.length && this.#hasRoom) {
+        const { envelope, message } = chunk[next++]!
+        const source = watched(message)
+        const job = { envelope, source, outcome: undefined, observing: undefined, ...begins }
+        this.#given.push(job)
+        this.#pending.push(job)
+      }
+      this.#hire()
+    })
+    const room = this.#changes.until(() => this.#hasRoom)
+    return Effect.whileLoop({
+      while: () => next < chunk.length,
+      body: () => Effect.andThen(some, room),
+      step: () => {}
+    })
   }
 
   /** In the scope of the stream: who stops reading stops this too. */
@@ -149,22 +151,22 @@ class Spread<E, R, E2, R2> {
         Effect.sync(() => {
           this.#workers--
           if (Exit.isFailure(exit)) this.#defect = exit.cause
-          this.#changed()
+          this.#changes.tell()
         })))
     }
-    this.#changed()
+    this.#changes.tell()
   }
 
   /** A worker waits without a connection: others may use it. */
   readonly #work: Effect.Effect<void, never, R2> = Effect.gen({ self: this }, function*() {
     while (true) {
-      yield* this.#until(() => this.#pending.length > 0 || this.#sourceEnd !== undefined)
+      yield* this.#changes.until(() => this.#pending.length > 0 || this.#sourceEnd !== undefined)
       if (this.#pending.length === 0) return
       const result = yield* Effect.result(this.#core.borrow((place) => this.#workOn(place)))
       if (Result.isSuccess(result)) continue
-      // A server may take fewer connections than the pool may open: who has one goes on.
+      // A server may take fewer connections than the pool may open, or others keep them: who has one goes on.
       if (this.#working > 0) {
-        this.#most = this.#workers - 1
+        if (!isLate(result.failure)) this.#most = this.#workers - 1
         return
       }
       const job = this.#pending.shift()
@@ -258,7 +260,7 @@ class Spread<E, R, E2, R2> {
   #settle(job: Job<E2, R2>, outcome: Outcome<E2>): void {
     job.outcome = outcome
     if (job.observing !== undefined) this.#each?.end(job.observing, outcome)
-    this.#changed()
+    this.#changes.tell()
   }
 
   /** Who stopped reading has left these without an outcome. */
@@ -274,12 +276,18 @@ class Spread<E, R, E2, R2> {
 
   /** The results that are next, as soon as there is one. */
   readonly pull = Effect.gen({ self: this }, function*() {
-    yield* this.#until(() => this.#given.first?.outcome !== undefined || this.#defect !== undefined || this.#isOver)
+    if (this.#unread > 0) {
+      this.#unread = 0
+      this.#changes.tell()
+    }
+    yield* this.#changes.until(() =>
+      this.#given.first?.outcome !== undefined || this.#defect !== undefined || this.#isOver
+    )
     const ready: Array<Outcome<E2>> = []
     while (this.#given.first?.outcome !== undefined) ready.push(this.#given.shift()!.outcome!)
     const [first, ...rest] = ready
     if (first !== undefined) {
-      this.#changed()
+      this.#unread = ready.length
       return [first, ...rest] as const
     }
     if (this.#defect !== undefined) return yield* Effect.failCause(this.#defect)

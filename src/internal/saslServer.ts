@@ -21,17 +21,17 @@ import {
   type ServerStep
 } from "./sasl/server.ts"
 
-export type { Lookup, ServerInput, ServerSession, ServerStep } from "./sasl/server.ts"
+export type { ServerInput, ServerSession, ServerStep } from "./sasl/server.ts"
 
 /** What a client says in PLAIN. */
-export interface Plain {
+interface Plain {
   readonly authorizationId: string
   readonly username: string
   readonly password: string
 }
 
 /** message = [authzid] NUL authcid NUL passwd (RFC 4616 §2). */
-export const parsePlain = (response: Uint8Array): Plain | undefined => {
+const parsePlain = (response: Uint8Array): Plain | undefined => {
   const parts = decode(response)?.split("\0") ?? []
   const [authorizationId, username, password] = parts
   if (parts.length !== 3 || authorizationId === undefined || !username || !password) return undefined
@@ -39,7 +39,7 @@ export const parsePlain = (response: Uint8Array): Plain | undefined => {
 }
 
 /** Judges a PLAIN message; undefined `lookup` takes any. */
-export const verifyPlain = (response: Uint8Array, lookup: Lookup | undefined): ServerStep => {
+const verifyPlain = (response: Uint8Array, lookup: Lookup | undefined): ServerStep => {
   const plain = parsePlain(response)
   if (plain === undefined) return reject("malformed PLAIN message")
   return judge(lookup === undefined || lookup(plain.username) === plain.password, plain.username)
@@ -50,7 +50,7 @@ export const cramMd5 = (password: string, text: string): string =>
   Hex.encode(hash.hmac("MD5", utf8(password), utf8(text)))
 
 /** Judges a CRAM-MD5 response; undefined `lookup` takes any. The username may hold spaces. */
-export const verifyCramMd5 = (response: Uint8Array, text: string, lookup: Lookup | undefined): ServerStep => {
+const verifyCramMd5 = (response: Uint8Array, text: string, lookup: Lookup | undefined): ServerStep => {
   const found = /^(.+) ([0-9a-f]{32})$/s.exec(decode(response) ?? "")
   if (found === null) return reject("malformed CRAM-MD5 response")
   const [, username = "", digest] = found
@@ -60,13 +60,13 @@ export const verifyCramMd5 = (response: Uint8Array, text: string, lookup: Lookup
 }
 
 /** What a client says in XOAUTH2 and OAUTHBEARER. */
-export interface Bearer {
+interface Bearer {
   readonly username: string
   readonly token: string
 }
 
 /** "user=" NAME ^A "auth=Bearer " TOKEN ^A ^A. */
-export const parseXOAuth2 = (response: Uint8Array): Bearer | undefined => {
+const parseXOAuth2 = (response: Uint8Array): Bearer | undefined => {
   const [user = "", auth = "", ...rest] = (decode(response) ?? "").split("\u0001")
   if (!user.startsWith("user=") || !auth.startsWith("auth=Bearer ") || rest.join("^") !== "^") return undefined
   const [username, token] = [user.slice(5), auth.slice(12)]
@@ -74,7 +74,7 @@ export const parseXOAuth2 = (response: Uint8Array): Bearer | undefined => {
 }
 
 /** GS2 header with the name, then ^A "key=value" pairs, "auth" among them, ^A ^A (RFC 7628 §3.1). */
-export const parseOAuthBearer = (response: Uint8Array): Bearer | undefined => {
+const parseOAuthBearer = (response: Uint8Array): Bearer | undefined => {
   const parts = (decode(response) ?? "").split("\u0001")
   const [, name = ""] = /^n,a=([^,]+),$/.exec(parts[0] ?? "") ?? []
   const pairs = parts.slice(1, -2)

@@ -9,7 +9,7 @@ import * as Schema from "effect/Schema"
 import * as SchemaTransformation from "effect/SchemaTransformation"
 import type { Options } from "./client/model.ts"
 import type { Policies } from "./client/policies.ts"
-import type { Timeouts } from "./options.ts"
+import { timeoutNames } from "./options.ts"
 import type * as poolOptions from "./poolOptions.ts"
 
 /** The options of a client, and its policies. */
@@ -76,19 +76,6 @@ const option = (
 const inTls = (name: string, codec: Schema.ConstraintCodec<unknown, string>, isLenient = true): TextOption =>
   option(["tlsOptions", name], codec, { parameter: name, variable: `TLS_${constantCase(name)}`, isLenient })
 
-const timeouts: { readonly [K in keyof Required<Timeouts>]: true } = {
-  dns: true,
-  connect: true,
-  greeting: true,
-  tls: true,
-  command: true,
-  data: true,
-  final: true,
-  idle: true,
-  quit: true,
-  total: true
-}
-
 type Codec = Schema.ConstraintCodec<unknown, string>
 
 /** Each of a group in its place. */
@@ -102,6 +89,7 @@ const pool: { readonly [K in keyof Required<poolOptions.Options>]: Codec } = {
   maxMessages: bound,
   maxAge: duration,
   maxWaiting: bound,
+  acquireTimeout: duration,
   drain: duration
 }
 
@@ -150,9 +138,7 @@ export const textOptions: ReadonlyArray<TextOption> = [
   inTls("maxVersion", text),
   inTls("ciphers", text),
   inTls("rejectUnauthorized", truth, false),
-  ...Object.keys(timeouts).map((name) =>
-    option(["timeouts", name], duration, { variable: `TIMEOUT_${name.toUpperCase()}` })
-  ),
+  ...timeoutNames.map((name) => option(["timeouts", name], duration, { variable: `TIMEOUT_${name.toUpperCase()}` })),
   ...group("pool", pool),
   option(["timeout"], duration),
   ...group("rateLimit", rateLimit),
@@ -165,4 +151,12 @@ export const put = (options: Given, [key, inner]: TextOption["path"], value: unk
   const outer: unknown = Reflect.get(options, key)
   const held = typeof outer === "object" && outer !== null ? outer : {}
   return { ...options, [key]: inner === undefined ? value : { ...held, [inner]: value } }
+}
+
+/** RFC 6409: without a port of its own, SMTP with credentials is a submission; of all sources, once they are merged. */
+export const withSubmissionPort = (options: Given): Given => {
+  const { auth, path, port, protocol, tls } = options
+  const isSubmission = auth !== undefined && port === undefined && path === undefined && protocol !== "lmtp" &&
+    tls !== "implicit"
+  return isSubmission ? { ...options, port: 587 } : options
 }

@@ -5,7 +5,7 @@ import * as Redacted from "effect/Redacted"
 import type { TlsOptions } from "../SmtpConnector.ts"
 
 /** What cannot be, by the field of `TlsOptions`. */
-export interface Fault {
+interface Fault {
   readonly field: string
   /** What the field must be. */
   readonly message: string

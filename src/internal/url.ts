@@ -5,7 +5,7 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Sasl from "../Sasl.ts"
 import * as SmtpError from "../SmtpError.ts"
-import { type Given as Options, put, type TextOption, textOptions } from "./textOptions.ts"
+import { type Given as Options, put, type TextOption, textOptions, withSubmissionPort } from "./textOptions.ts"
 
 const schemes: { readonly [scheme: string]: Options } = {
   "smtp:": {},
@@ -61,8 +61,8 @@ const misplaced = (url: URL): string | undefined => {
     : `a path has no meaning here; a unix socket is ?path=/run/lmtp.sock, "/" in user or password is %2F`
 }
 
-/** Reads options from a URL. No part of the URL is in an error: it may hold a password. */
-export const fromUrl = (input: string | URL | Redacted.Redacted<string>): Result.Result<Options, SmtpError.ECONFIG> => {
+/** What a URL says, without a port if it names none. No part of the URL is in an error: it may hold a password. */
+export const read = (input: string | URL | Redacted.Redacted<string>): Result.Result<Options, SmtpError.ECONFIG> => {
   const url = input instanceof URL ? input : parse(Redacted.isRedacted(input) ? Redacted.value(input) : input)
   if (url === undefined) {
     return refuse("not a URL; write smtp://user:password@host:port, percent-encoding what is special")
@@ -81,8 +81,9 @@ export const fromUrl = (input: string | URL | Redacted.Redacted<string>): Result
   }
   const options = readQuery(address, url.searchParams)
   if (typeof options === "string") return refuse(options)
-  if (url.port !== "") return Result.succeed({ ...options, port: Number(url.port) })
-  // RFC 6409: with credentials it is a submission.
-  const isSubmission = url.protocol === "smtp:" && username !== "" && options.tls !== "implicit"
-  return Result.succeed(isSubmission ? { ...options, port: 587 } : options)
+  return Result.succeed(url.port === "" ? options : { ...options, port: Number(url.port) })
 }
+
+/** The options of a URL that stands alone. */
+export const fromUrl = (input: string | URL | Redacted.Redacted<string>): Result.Result<Options, SmtpError.ECONFIG> =>
+  Result.map(read(input), withSubmissionPort)

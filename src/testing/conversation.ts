@@ -20,7 +20,7 @@ export type Over = "over"
 export const over: Effect.Effect<never, Over> = Effect.fail("over")
 
 /** A command line. */
-export interface Line {
+interface Line {
   readonly text: string
   readonly isTooLong: boolean
 }

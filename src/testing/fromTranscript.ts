@@ -16,7 +16,7 @@ import type { Command, Handler, Respond, Script, ScriptedConnection, SessionView
  * @category models
  * @since 0.1.0
  */
-export interface ReplayOptions {
+interface ReplayOptions {
   /** Usernames and their passwords or tokens. Absent: any credentials are taken, and SCRAM and DIGEST-MD5 are not offered. */
   readonly accounts?: Readonly<Record<string, string>> | undefined
 }

@@ -42,7 +42,7 @@ interface Owed {
 const isPositive = ({ code }: Answer): boolean => code >= 200 && code < 300
 
 /** The verb of a command line. */
-export const verbOf = (line: string): string => line.split(/[ :]/, 1)[0]!.toUpperCase()
+const verbOf = (line: string): string => line.split(/[ :]/, 1)[0]!.toUpperCase()
 
 /** Reads the entries of one connection, in order. */
 class Reader {

@@ -170,7 +170,7 @@ export class Connection {
 }
 
 /** What a server remembers: three fields of its script. */
-export interface Remembers {
+interface Remembers {
   readonly digest: boolean
   readonly forget: boolean
   readonly watch: ((line: TranscriptLine) => void) | undefined

@@ -5,10 +5,12 @@ import type * as Scope from "effect/Scope"
 import { type ChildProcess, spawn } from "node:child_process"
 import * as net from "node:net"
 import { availableParallelism } from "node:os"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { makeCertificate } from "../../src/node/certificate.ts"
 import { find } from "../integration/network/rules.ts"
 import { isRoot } from "../integration/servers/requirements.ts"
+import { build } from "./build.ts"
 import type { Args, Sample } from "./clients/model.ts"
 import { BenchError, type Contender, type Server } from "./model.ts"
 
@@ -152,7 +154,7 @@ export const serve = (place: Place, server: Server): Effect.Effect<Serving, Benc
 
 const nodeClient = Effect.fnUntraced(function*(place: Place, program: string, args: Partial<Args>) {
   const flags = args.task === "idle" ? ["--expose-gc"] : []
-  const script = here(`clients/${program}.ts`)
+  const script = join(yield* build, `test/bench/clients/${program}.js`)
   const text = yield* output(place, [process.execPath, ...flags, script, JSON.stringify(args)])
   return JSON.parse(text) as Sample
 })

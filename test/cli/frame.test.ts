@@ -15,6 +15,7 @@ import type * as SmtpClient from "../../src/SmtpClient.ts"
 import * as SmtpError from "../../src/SmtpError.ts"
 import * as SmtpReply from "../../src/SmtpReply.ts"
 import * as SmtpServer from "../../src/testing/SmtpServer.ts"
+import { assertHidden } from "../support/secrets.ts"
 import { cli, inProcess, type Setting } from "./command.ts"
 
 const folder = mkdtempSync(join(tmpdir(), "effect-smtp-frame-"))
@@ -209,7 +210,7 @@ describe("usage", () => {
         const ran = yield* run("send", ...given, "-f", "a@b.test", "-t", "c@d.test")
         assert.strictEqual(ran.code, 64)
         assert.match(ran.stderr, /^A secret is never an argument/)
-        assert.notInclude(ran.stderr + ran.stdout, "geheim")
+        assertHidden(ran.stderr + ran.stdout, "geheim")
       }
     }))
 
@@ -306,6 +307,14 @@ describe("options", () => {
       assert.strictEqual(lmtp?.port, undefined)
     }))
 
+  it.effect("name a host that sets aside the provider of the environment", () =>
+    Effect.gen(function*() {
+      const env = { SMTP_PRESET: "gmail" }
+      const made = (yield* options(["--host", "mx.test"], { env })).options
+      assert.deepStrictEqual([made?.host, made?.port, made?.tls], ["mx.test", undefined, undefined])
+      assert.strictEqual((yield* options([], { env })).options?.host, "smtp.gmail.com")
+    }))
+
   it.effect("have the password of a file, else of the environment", () =>
     Effect.gen(function*() {
       const args = ["--host", "mx.test", "--user", "ann"]
@@ -324,7 +333,7 @@ describe("options", () => {
       const ran = yield* options(["--host", "mx.test", "-u", "a\u001bn"], { terminal: true, typed: "geheim\n" })
       assert.deepStrictEqual(password(ran.options?.auth), ["a\u001bn", "geheim"])
       assert.include(ran.stderr, "Password of a\\u{1b}n")
-      assert.notInclude(ran.stderr + ran.stdout + ran.drawn, "geheim")
+      assertHidden(ran.stderr + ran.stdout + ran.drawn, "geheim")
       assert.strictEqual(ran.stdout + ran.drawn, "")
     }))
 
@@ -366,7 +375,7 @@ describe("options", () => {
         const ran = yield* options(args, setting)
         assert.strictEqual(ran.code, code)
         assert.match(ran.stderr, message)
-        assert.notInclude(ran.stderr, "geheim")
+        assertHidden(ran.stderr, "geheim")
       }))
   }
 

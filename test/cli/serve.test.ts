@@ -14,6 +14,7 @@ import * as NodeConnector from "../../src/node/NodeConnector.ts"
 import * as Sasl from "../../src/Sasl.ts"
 import * as SmtpClient from "../../src/SmtpClient.ts"
 import type { SmtpConnector } from "../../src/SmtpConnector.ts"
+import { assertHidden } from "../support/secrets.ts"
 import { cli, type Ran, type Setting } from "./command.ts"
 import { hasPty, startOnTerminal, startPiped } from "./pty.ts"
 
@@ -226,7 +227,7 @@ describe("serve with a login", () => {
       assert.strictEqual((yield* event)["username"], "app")
       const { code, stderr, stdout } = yield* end
       assert.strictEqual(code, 0)
-      assert.notInclude(stdout + stderr, "s3cret")
+      assertHidden(stdout + stderr, "s3cret")
     }))
 
   test("has the password from a file, or asks for it on a terminal", () =>

@@ -7,11 +7,13 @@ import * as SmtpCommand from "../../src/SmtpCommand.ts"
 import { isSmtpError } from "../../src/SmtpError.ts"
 import * as SmtpReply from "../../src/SmtpReply.ts"
 import { plan } from "../../src/SmtpTransaction.ts"
+import { formsOf } from "../support/secrets.ts"
 import { address, fields, junk, maybe, text } from "./hostile.ts"
 import { check, latin1, type Random, shown } from "./random.ts"
 import type { Target } from "./run.ts"
 
 const canary = "hunter2-canary"
+const canaryForms = formsOf(canary)
 const secretOctets = (random: Random): Uint8Array =>
   new Uint8Array(Buffer.concat([random.octets(20), Buffer.from(canary)].slice(random.below(2))))
 
@@ -195,7 +197,7 @@ export const command: Target = {
     check(!unsafe.test(rendered) && rendered.length <= 2100, () => `${shown(given)} is shown as ${shown(rendered)}`)
     const fault = Result.isFailure(encoded) ? `${encoded.failure.field} ${encoded.failure.detail}` : ""
     for (const word of [rendered, fault]) {
-      check(!word.includes(canary) && !word.includes(btoa(canary).slice(0, 12)), () => `a secret in ${shown(word)}`)
+      check(!canaryForms.some((form) => word.includes(form)), () => `a secret in ${shown(word)}`)
     }
     if (Result.isSuccess(encoded)) return judgeLine(encoded.success, given)
     check(fault.length > 3 && !unsafe.test(fault) && fault.length < 400, () => `${shown(given)}: ${shown(fault)}`)

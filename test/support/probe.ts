@@ -15,7 +15,7 @@ import { type Duplex, SmtpConnector } from "../../src/SmtpConnector.ts"
 import * as SmtpServer from "../../src/testing/SmtpServer.ts"
 
 /** One connection as the client used it. */
-export interface Dialled {
+interface Dialled {
   /** Each call of `write`, its chunks joined. */
   readonly writes: Array<string>
   destroyed: number

@@ -129,7 +129,7 @@ export const noPipelining = ["CHUNKING", "BINARYMIME", "8BITMIME", "SIZE", "ENHA
 
 export const plain: SmtpConnection.Options = { host: "mx.test", name: "me.test", tls: "off" }
 
-export interface Manual {
+interface Manual {
   readonly offers?: ReadonlyArray<string> | undefined
   readonly options?: SmtpConnection.Options | undefined
 }

@@ -50,7 +50,7 @@ export interface Script {
 const dot = "\r\n.\r\n"
 
 /** One connection of it. */
-export class Talker {
+class Talker {
   readonly stored: Array<Stored> = []
   readonly heard: Array<Heard> = []
   /** What the client wrote between two answers: one round trip each, with the limits of its writes. */
@@ -229,13 +229,13 @@ export class Talker {
   }
 }
 
-export interface Talk {
+interface Talk {
   readonly connections: Array<Talker>
   readonly peers: ReadonlyArray<Peer>
   readonly connector: SmtpConnector["Service"]
 }
 
-export const makeTalk = (script: Script): Talk => {
+const makeTalk = (script: Script): Talk => {
   const connections: Array<Talker> = []
   const { connector, peers } = makeConnector((peer) =>
     greeting(script.offers ?? all, (open) => connections.push(new Talker(open, connections.length + 1, script)))(peer)

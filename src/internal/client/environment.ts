@@ -9,7 +9,7 @@ import * as Sasl from "../../Sasl.ts"
 import { escapeText } from "../../SmtpReply.ts"
 import { resolve } from "../options.ts"
 import * as poolOptions from "../poolOptions.ts"
-import { type Given, put, type TextOption, textOptions } from "../textOptions.ts"
+import { type Given, put, type TextOption, textOptions, withSubmissionPort } from "../textOptions.ts"
 import * as url from "../url.ts"
 import { aDuration, type Checked } from "./checks.ts"
 import * as presets from "./presets.ts"
@@ -102,18 +102,31 @@ const credentials = (from: Sasl.Credentials | undefined, { password, user }: Var
   return Result.fail(`${missing}: missing; SMTP_USER and SMTP_PASSWORD go together: set both or neither`)
 }
 
-/** What SMTP_PRESET and SMTP_URL say; the URL wins. */
-const readBase = (variables: Variables): Read<Given> => {
-  const preset = Option.match(variables.preset, { onNone: () => ({}), onSome: presets.find })
-  if (typeof preset === "string") return Result.fail(`SMTP_PRESET: ${preset}`)
-  return Option.match(variables.url, {
-    onNone: () => Result.succeed(preset),
-    onSome: (given) =>
-      Result.mapBoth(url.fromUrl(given), {
-        onFailure: ({ message }) => `SMTP_URL: ${message.replace(/^url: /, "")}`,
-        onSuccess: (options) => ({ ...preset, ...options })
-      })
+const readUrl = (variables: Variables): Read<Given> =>
+  Option.match(variables.url, {
+    onNone: () => Result.succeed({}),
+    onSome: (given) => Result.mapError(url.read(given), ({ message }) => `SMTP_URL: ${message.replace(/^url: /, "")}`)
   })
+
+/** RFC 8314 §7.3: on 465 TLS is implicit, on 25 and 587 it is not. */
+const isMismatch = ({ port, tls }: Given): boolean => tls === "implicit" ? port === 25 || port === 587 : port === 465
+
+/** A preset is one place: nothing is made of half of it and half of another one. */
+const overPreset = (name: string, given: Given): Read<Given> => {
+  const preset = presets.find(name)
+  if (typeof preset === "string") return Result.fail(`SMTP_PRESET: ${preset}`)
+  const elsewhere = presets.elsewhere(preset, given)
+  if (elsewhere !== undefined) {
+    const other = elsewhere === "host" ? "SMTP_HOST or SMTP_URL names another host" : "a unix socket is given"
+    return Result.fail(`SMTP_PRESET: it is ${preset.host}, but ${other}; remove SMTP_PRESET or the ${elsewhere}`)
+  }
+  const options = { ...preset, ...given }
+  return (given.port === undefined || given.tls === undefined) && isMismatch(options)
+    ? Result.fail(
+      `SMTP_PRESET: it is port ${preset.port} with tls "${preset.tls}", and the port or the tls that is given does ` +
+        "not go with that; set SMTP_PORT and SMTP_TLS both, or neither"
+    )
+    : Result.succeed(options)
 }
 
 const wanted = [
@@ -134,20 +147,13 @@ const whole = (options: Given): Read<Given> => {
 }
 
 const readAll = (variables: Variables): Read<Given> =>
-  Result.flatMap(
-    readBase(variables),
-    (base) =>
-      Result.flatMap(Result.flatMap(readSingle(base, variables.single), whole), (options) =>
-        Result.map(credentials(base.auth, variables), ({ auth }) => {
-          if (auth === undefined) {
-            return options
-          }
-          // RFC 6409: with credentials it is a submission.
-          const isSubmission = options.port === undefined && options.tls !== "implicit" &&
-            options.protocol === undefined && options.path === undefined
-          return { ...options, auth, ...(isSubmission ? { port: 587 } : {}) }
-        }))
-  )
+  Result.gen(function*() {
+    const base = yield* readUrl(variables)
+    const given = yield* readSingle(base, variables.single)
+    const placed = Option.isNone(variables.preset) ? given : yield* overPreset(variables.preset.value, given)
+    const options = yield* whole(placed)
+    return withSubmissionPort({ ...options, ...(yield* credentials(base.auth, variables)) })
+  })
 
 /**
  * The options as the environment gives them: `SMTP_URL`, or `SMTP_HOST`, `SMTP_PORT`, `SMTP_USER`, `SMTP_PASSWORD`,
@@ -155,16 +161,20 @@ const readAll = (variables: Variables): Read<Given> =>
  *
  * **Details**
  *
- * Single variables win over `SMTP_URL`, and that over `SMTP_PRESET`. Each option that can be written as text has one:
- * `SMTP_PROTOCOL`, `SMTP_PATH`, `SMTP_SERVERNAME`, `SMTP_NAME`, `SMTP_LOCAL_ADDRESS`, `SMTP_FAMILY`, `SMTP_MECHANISMS` and
+ * Single variables win over `SMTP_URL`. `SMTP_PRESET` is one place: beside another host or a unix socket it is refused,
+ * and so is a port or a TLS mode that alone does not go with it (587 with implicit TLS, 465 without).
+ *
+ * Each option that can be written as text has one: `SMTP_PROTOCOL`, `SMTP_PATH`, `SMTP_SERVERNAME`, `SMTP_NAME`, `SMTP_LOCAL_ADDRESS`, `SMTP_FAMILY`, `SMTP_MECHANISMS` and
  * `SMTP_PINS` (lists with commas), `SMTP_MINIMUM_MECHANISM`, `SMTP_CHANNEL_BINDING`, `SMTP_ALLOW_INSECURE_AUTH`,
  * `SMTP_PIPELINING`, `SMTP_CHUNKING`, `SMTP_TRANSCRIPT`, `SMTP_TLS_MIN_VERSION`, `SMTP_TLS_MAX_VERSION`,
  * `SMTP_TLS_CIPHERS`, `SMTP_TLS_REJECT_UNAUTHORIZED`, and a deadline each: `SMTP_TIMEOUT_COMMAND` and so on, as in
- * "10 seconds", or in milliseconds. Without a port it is 465 with implicit TLS, 587 (submission) with credentials, else
- * 25. A `ConfigError` names the variable, says how to mend it, and shows no secret.
+ * "10 seconds", or in milliseconds. Where nothing says the port, what all of them together say decides: 465 with implicit
+ * TLS, 24 for LMTP, 587 (submission) with credentials, else 25. A `ConfigError` names the variable, says how to mend it,
+ * and shows no secret.
  *
- * The pool and the policies: `SMTP_POOL_MAX`, `_MIN`, `_IDLE_TIMEOUT`, `_MAX_MESSAGES`, `_MAX_AGE`, `_MAX_WAITING` and
- * `_DRAIN`; `SMTP_RATE_LIMIT_LIMIT` and `_WINDOW` (which go together), `_ON_EXCEEDED`, `_COUNT_FROM` and `_KEY`;
+ * The pool and the policies: `SMTP_POOL_MAX`, `_MIN`, `_IDLE_TIMEOUT`, `_MAX_MESSAGES`, `_MAX_AGE`, `_MAX_WAITING`,
+ * `_ACQUIRE_TIMEOUT` and `_DRAIN`; `SMTP_RATE_LIMIT_LIMIT` and `_WINDOW` (which go together), `_ON_EXCEEDED`,
+ * `_COUNT_FROM` and `_KEY`;
  * `SMTP_CIRCUIT_BREAKER_FAILURES` and `_OPEN_FOR`; `SMTP_ADAPTIVE_CONCURRENCY_MAX`, `_MIN` and `_INITIAL`; and
  * `SMTP_TIMEOUT`, the deadline of a call as a whole. `retry`, `fallback` and `rateLimit.limiter` are no text: add them
  * to the options.

@@ -62,8 +62,9 @@ export interface Client {
   ) => Effect.Effect<SendResult, ClientError | E, R>
   /**
    * Sends mails over as many connections as the pool may open; each pulled mail gives exactly one Result, in the order of
-   * the mails. A lost connection fails the mails it had begun, and the others go over the next one. Mails are pulled, and
-   * sent, ahead of the Results that are read: at most 16 for each connection, or one chunk of the stream.
+   * the mails. A lost connection fails the mails it had begun, and the others go over the next one. Mails are sent ahead
+   * of the Results that are read: at most 16 for each connection that the pool may open, however large the chunks of the
+   * stream are; the Results of one chunk count as read when the next one is asked for.
    */
   readonly sendAll: <E, R, E2 = never, R2 = never>(
     mails: Stream.Stream<SmtpConnection.Mail<E2, R2>, E, R>
@@ -71,6 +72,11 @@ export interface Client {
   /**
    * One connection of the pool, exclusively, for as long as the effect runs. Afterwards the connection that was given is
    * no more to be used, and the pool keeps it only if it is healthy, at rest, and still logged in as the pool did it.
+   *
+   * **Gotchas**
+   *
+   * Inside, use the connection that is given. A call of the client itself needs another one: when all are lent to such
+   * effects they wait for each other, until `pool.acquireTimeout` fails those calls with `ECONNECTION`.
    */
   readonly use: <A, E, R>(
     f: (connection: SmtpConnection.SmtpConnection) => Effect.Effect<A, E, R>

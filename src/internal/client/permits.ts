@@ -18,7 +18,7 @@ interface Permit {
   freeAt: number
 }
 
-export interface Permits {
+interface Permits {
   /** Runs a send with a permit, which is free again one window after the send's end. */
   readonly withPermit: <A, E, R>(
     self: Effect.Effect<A, E, R>
@@ -26,7 +26,7 @@ export interface Permits {
   readonly counts: Effect.Effect<{ readonly used: number; readonly waiting: number }>
 }
 
-export interface Plan {
+interface Plan {
   readonly limit: number
   readonly window: number
   /** Numbers the permits; processes that share a limiter begin at different ones, and so rarely ask for the same. */

@@ -166,12 +166,27 @@ export const find = (name: string): Preset | string => {
   }, and SmtpClient.presets has all`
 }
 
+/** What of the options names another place than the preset. */
+export const elsewhere = (preset: Preset, { host, path }: Options): "host" | "path" | undefined => {
+  if (path !== undefined) return "path"
+  return host === undefined || String(host).toLowerCase() === preset.host ? undefined : "host"
+}
+
+const refuse = (field: string, message: string): Effect.Effect<never, SmtpError.ECONFIG> =>
+  Effect.fail(new SmtpError.ECONFIG({ command: "API", attempted: false, field, message: `${field}: ${message}` }))
+
 /**
  * The options for a well-known provider: host, port and TLS from {@link presets}, the others as given.
  *
  * **Details**
  *
  * A name that is not known at run time fails with `ECONFIG`, and the message has the nearest one.
+ *
+ * **Gotchas**
+ *
+ * The types keep out `host`, `port`, `tls` and `path`, but not those of a wider object, such as what `fromUrl` gives.
+ * Port and TLS are the provider's anyway; another host or a path is `ECONFIG`. To change one of them, spread the data:
+ * `{ ...SmtpClient.presets["ses-eu-west-1"], port: 2465, auth }`.
  *
  * **Example**
  *
@@ -197,9 +212,9 @@ export const preset = (
 ): Effect.Effect<Options, SmtpError.ECONFIG> =>
   Effect.suspend(() => {
     const found = find(String(name))
-    return typeof found === "string"
-      ? Effect.fail(
-        new SmtpError.ECONFIG({ command: "API", attempted: false, field: "preset", message: `preset: ${found}` })
-      )
-      : Effect.succeed({ ...options, ...found })
+    if (typeof found === "string") return refuse("preset", found)
+    const other = elsewhere(found, { ...options })
+    return other === undefined
+      ? Effect.succeed({ ...options, ...found })
+      : refuse(`options.${other}`, `the preset is ${found.host}; remove the preset or the ${other}`)
   })

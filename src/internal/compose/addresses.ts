@@ -7,7 +7,7 @@ import * as Envelope from "../../Envelope.ts"
 import { EENVELOPE } from "../../SmtpError.ts"
 import { escapeText } from "../../SmtpReply.ts"
 import * as mailbox from "../mailbox.ts"
-import { type Checked, headerText, oneOrMany, optional, record } from "./checks.ts"
+import { type Checked, guarded, headerText, oneOrMany, optional, record } from "./checks.ts"
 import type { EnvelopeFields } from "./model.ts"
 
 /** A mailbox as Nodemailer gets it: in parts, so that it has nothing to parse. */
@@ -69,8 +69,6 @@ const address = (field: string, u: unknown): Checked<Named> => {
     : refuse(`${field}.address`, "must be a string: local@domain")
 }
 
-export const addresses = (field: string, u: unknown): Checked<ReadonlyArray<Named>> => oneOrMany(field, u, address)
-
 /** The mailboxes of all fields. */
 export interface People {
   readonly from: readonly [Named, ...ReadonlyArray<Named>]
@@ -81,23 +79,25 @@ export interface People {
   readonly replyTo: ReadonlyArray<Named>
 }
 
-export const peopleOf = (fields: { readonly [K in keyof People]?: unknown }): Checked<People> =>
-  Result.gen(function*() {
-    const [first, ...more] = yield* addresses("from", fields.from)
+export const peopleOf = (fields: { readonly [K in keyof People]?: unknown }): Checked<People> => {
+  const addresses = (field: keyof People) => guarded(field, () => oneOrMany(field, fields[field], address))
+  return Result.gen(function*() {
+    const [first, ...more] = yield* addresses("from")
     if (first === undefined) return yield* refuse("from", "is missing; a message has an author")
-    const sender = yield* optional(fields.sender, (u) => address("sender", u))
+    const sender = yield* guarded("sender", () => optional(fields.sender, (u) => address("sender", u)))
     if (more.length > 0 && sender === undefined) {
       return yield* refuse("sender", "is missing; with several authors it says who sent the message")
     }
     return {
       from: [first, ...more],
       sender,
-      to: yield* addresses("to", fields.to),
-      cc: yield* addresses("cc", fields.cc),
-      bcc: yield* addresses("bcc", fields.bcc),
-      replyTo: yield* addresses("replyTo", fields.replyTo)
+      to: yield* addresses("to"),
+      cc: yield* addresses("cc"),
+      bcc: yield* addresses("bcc"),
+      replyTo: yield* addresses("replyTo")
     }
   })
+}
 
 const keyOf = (path: string): string => {
   const at = path.lastIndexOf("@")

@@ -13,6 +13,13 @@ export type Loose = { readonly [key: string]: unknown }
 export const refuse = (field: string, problem: string): Result.Result<never, EMESSAGE> =>
   Result.fail(new EMESSAGE({ message: `${field} ${problem}`, command: "API", attempted: false, field }))
 
+/** A getter, a Proxy or an object that only looks like what it should be may throw when it is read. */
+export const guarded = <A>(field: string, check: () => Checked<A>): Checked<A> =>
+  Result.getOrElse(
+    Result.try(check),
+    () => refuse(field, "cannot be read: a getter, a Proxy or a method of it throws; give plain values")
+  )
+
 /** A name that the caller chose, as a part of a field's name. */
 export const shown = (text: string): string => escapeText(text, 60)
 

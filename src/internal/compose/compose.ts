@@ -12,7 +12,7 @@ import { escapeText } from "../../SmtpReply.ts"
 import { replayableLike } from "../message.ts"
 import { envelopeOf, type Named, type People, peopleOf } from "./addresses.ts"
 import { measure, type Segment, segmentsOf, split, toStream } from "./body.ts"
-import { type Checked, list, optional, record } from "./checks.ts"
+import { type Checked, guarded, list, optional, record } from "./checks.ts"
 import { alternative, attachment, event, type Part, type Places, text } from "./content.ts"
 import * as dkim from "./dkim.ts"
 import { headersOf } from "./headers.ts"
@@ -68,7 +68,9 @@ const peopleFields = (people: People): Mail => ({
 
 const planOf = <E, R>(input: Fields<E, R>, places: Places<E, R>, now: number): Checked<Plan<E, R>> =>
   Result.gen(function*() {
-    const fields = yield* record("", input, known)
+    const fields = yield* guarded("fields", () => record("", input, known))
+    const read = <A>(field: keyof Fields, check: (u: unknown) => Checked<A>): Checked<A> =>
+      guarded(field, () => check(fields[field]))
     const people = yield* peopleOf(fields)
     const headers = yield* headersOf(fields, now)
     const mail: Mail = {
@@ -76,20 +78,20 @@ const planOf = <E, R>(input: Fields<E, R>, places: Places<E, R>, now: number): C
       ...headers,
       headers: [...headers.headers],
       references: [...headers.references],
-      text: yield* text("text", fields["text"]),
-      html: yield* text("html", fields["html"]),
-      amp: yield* text("amp", fields["amp"]),
-      icalEvent: yield* optional(fields["icalEvent"], event),
-      attachments: [...(yield* list("attachments", fields["attachments"] ?? [], attachment(places)))],
-      alternatives: [...(yield* list("alternatives", fields["alternatives"] ?? [], alternative(places)))],
+      text: yield* read("text", (u) => text("text", u)),
+      html: yield* read("html", (u) => text("html", u)),
+      amp: yield* read("amp", (u) => text("amp", u)),
+      icalEvent: yield* read("icalEvent", (u) => optional(u, event)),
+      attachments: [...(yield* read("attachments", (u) => list("attachments", u ?? [], attachment(places))))],
+      alternatives: [...(yield* read("alternatives", (u) => list("alternatives", u ?? [], alternative(places))))],
       disableFileAccess: true,
       disableUrlAccess: true
     }
     return {
       mail,
       parts: places.parts,
-      envelope: yield* envelopeOf(people, fields["envelope"]),
-      dkim: yield* optional(fields["dkim"], dkim.parse)
+      envelope: yield* read("envelope", (u) => envelopeOf(people, u)),
+      dkim: yield* read("dkim", (u) => optional(u, dkim.parse))
     }
   })
 

@@ -31,7 +31,7 @@ export interface Places<E, R> {
 }
 
 /** An element of Nodemailer's `attachments` or `alternatives`. */
-export interface Element {
+interface Element {
   readonly content: string
   readonly contentType: string
   readonly contentTransferEncoding?: string
@@ -197,7 +197,7 @@ const textProblem = (u: unknown): string =>
     : "must be a string"
 
 /** A calendar event as Nodemailer takes it. */
-export interface Event {
+interface Event {
   readonly content: string
   readonly method: string
   readonly filename?: string

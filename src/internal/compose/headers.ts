@@ -2,10 +2,10 @@
  * The header fields that hold no mailboxes.
  */
 import * as Result from "effect/Result"
-import { type Checked, headerText, type Loose, oneOrMany, optional, record, refuse, shown } from "./checks.ts"
+import { type Checked, guarded, headerText, type Loose, oneOrMany, optional, record, refuse, shown } from "./checks.ts"
 
 /** A field as Nodemailer takes it; `prepared` is written as it is, folded. */
-export interface Header {
+interface Header {
   readonly key: string
   readonly value: string | { readonly prepared: true; readonly foldLines: true; readonly value: string }
 }
@@ -134,15 +134,18 @@ const lastYear = 9999
 
 const date = (now: number, u: unknown): Checked<Date> => {
   if (u === undefined) return Result.succeed(new Date(now))
-  if (!(u instanceof Date) || Number.isNaN(u.getTime())) return refuse("date", "must be a valid Date")
-  const year = u.getUTCFullYear()
+  // Not the object's own method, which may say something else each time.
+  const time = u instanceof Date ? Result.getOrElse(Result.try(() => Date.prototype.getTime.call(u)), () => NaN) : NaN
+  if (Number.isNaN(time)) return refuse("date", "must be a valid Date")
+  const copy = new Date(time)
+  const year = copy.getUTCFullYear()
   return year >= firstYear && year <= lastYear
-    ? Result.succeed(new Date(u.getTime()))
+    ? Result.succeed(copy)
     : refuse("date", `must lie between the years ${firstYear} and ${lastYear}`)
 }
 
 /** What Nodemailer gets for the fields of this page. */
-export interface Headers {
+interface Headers {
   readonly headers: ReadonlyArray<Header>
   readonly date: Date
   readonly subject: string | undefined
@@ -151,18 +154,21 @@ export interface Headers {
   readonly references: ReadonlyArray<string>
 }
 
-export const headersOf = (fields: Loose, now: number): Checked<Headers> =>
-  Result.gen(function*() {
+export const headersOf = (fields: Loose, now: number): Checked<Headers> => {
+  const read = <A>(field: string, check: (u: unknown) => Checked<A>): Checked<A> =>
+    guarded(field, () => check(fields[field]))
+  return Result.gen(function*() {
     return {
       headers: [
-        ...(yield* extra(fields["headers"])),
-        ...(yield* priority(fields["priority"])),
-        ...(yield* mailingList(fields["list"]))
+        ...(yield* read("headers", extra)),
+        ...(yield* read("priority", priority)),
+        ...(yield* read("list", mailingList))
       ],
-      date: yield* date(now, fields["date"]),
-      subject: yield* optional(fields["subject"], (u) => headerText("subject", u)),
-      messageId: yield* optional(fields["messageId"], (u) => messageId("messageId", u)),
-      inReplyTo: yield* optional(fields["inReplyTo"], (u) => messageId("inReplyTo", u)),
-      references: yield* references(fields["references"])
+      date: yield* read("date", (u) => date(now, u)),
+      subject: yield* read("subject", (given) => optional(given, (u) => headerText("subject", u))),
+      messageId: yield* read("messageId", (given) => optional(given, (u) => messageId("messageId", u))),
+      inReplyTo: yield* read("inReplyTo", (given) => optional(given, (u) => messageId("inReplyTo", u))),
+      references: yield* read("references", references)
     }
   })
+}

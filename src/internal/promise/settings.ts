@@ -13,6 +13,7 @@ import { ECONFIG, EOAUTH2 } from "../../SmtpError.ts"
 import { escapeText } from "../../SmtpReply.ts"
 import { failed } from "../oauth2/model.ts"
 import * as options from "../options.ts"
+import { withSubmissionPort } from "../textOptions.ts"
 import * as url from "../url.ts"
 import type { Auth, Options, Secret, ServerOptions, TlsOptions } from "./model.ts"
 
@@ -96,9 +97,10 @@ const isDefined = ([, value]: readonly [string, unknown]): boolean => value !== 
 const server = (at: string, input: ServerOptions): Result.Result<SmtpClient.Options, ECONFIG> =>
   Result.gen(function*() {
     const { auth, tlsOptions, url: link, ...rest } = input
-    const base = link === undefined ? {} : yield* url.fromUrl(link)
+    const base = link === undefined ? {} : yield* url.read(link)
     const own = { ...rest, auth: yield* credentials(`${at}.auth`, auth), tlsOptions: tlsOf(tlsOptions) }
-    return { ...base, ...Object.fromEntries(Object.entries(own).filter(isDefined)) }
+    const merged = { ...base, ...Object.fromEntries(Object.entries(own).filter(isDefined)) }
+    return link === undefined ? merged : withSubmissionPort(merged)
   })
 
 const others = (fallback: Options["fallback"]): Result.Result<Given["fallback"], ECONFIG> => {

@@ -25,7 +25,7 @@ const shown = (value: unknown, token: string): string | undefined =>
     : undefined
 
 /** Reads the error JSON of a server; undefined when it is none. A server that echoes the token is not repeated. */
-export const parseFailure = (challenge: Uint8Array, token: string): model.OAuth2Failure | undefined => {
+const parseFailure = (challenge: Uint8Array, token: string): model.OAuth2Failure | undefined => {
   if (challenge.length > maxError) return undefined
   const json = Result.getOrUndefined(Result.try(() => JSON.parse(decoder.decode(challenge)) as unknown))
   if (typeof json !== "object" || json === null) return undefined

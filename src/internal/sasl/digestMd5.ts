@@ -29,7 +29,7 @@ export const parseDirectives = (text: string): ReadonlyMap<string, ReadonlyArray
 }
 
 /** What the digests are made of. */
-export interface Input {
+interface Input {
   readonly username: string
   readonly realm: string
   readonly password: string

@@ -219,7 +219,7 @@ const faultOf = ({ field, named, refused, text }: Text): string | undefined => {
 }
 
 // oxlint-disable-next-line no-control-regex -- NUL delimits the fields of PLAIN, and SCRAM and DIGEST-MD5 forbid it
-export const nul = { refused: /\u0000/, named: "NUL" }
+const nul = { refused: /\u0000/, named: "NUL" }
 // oxlint-disable-next-line no-control-regex -- ^A delimits the fields of the bearer mechanisms; no other control belongs into a name
 export const controls = { refused: /[\u0000-\u001f\u007f-\u009f]/, named: "a control character" }
 

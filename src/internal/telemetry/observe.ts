@@ -19,7 +19,7 @@ import { ofExit } from "./outcome.ts"
 import type { AnyFiber } from "./phases.ts"
 
 /** What the spans of one client have in common. */
-export interface Target {
+interface Target {
   readonly kind: "client"
   readonly attributes: Attributes
 }
@@ -27,7 +27,7 @@ export interface Target {
 export const target = (resolved: Resolved): Target => ({ kind: "client", attributes: ofServer(resolved) })
 
 /** A connection, as far as spans tell of it. */
-export interface Reached {
+interface Reached {
   readonly securityReport: SecurityReport
 }
 

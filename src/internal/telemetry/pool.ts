@@ -8,7 +8,7 @@ import type * as Scope from "effect/Scope"
 import * as metrics from "../metrics.ts"
 import type { Event } from "../poolEvents.ts"
 
-export interface PoolState {
+interface PoolState {
   /** Open connections. */
   readonly size: number
   /** Those that nobody uses. */

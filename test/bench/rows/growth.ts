@@ -36,7 +36,7 @@ export const growth: ReadonlyArray<Comparison> = [
     compare(`growth-recipients-${n}`, `${messages} × 1 KiB, ${count(n, "recipient")} each`, {
       recipients: n,
       messages,
-      warmup: Math.ceil(messages / 5)
+      warmup: messages
     })
   ),
   ...sizes.map(([name, size, messages]) =>
@@ -44,7 +44,7 @@ export const growth: ReadonlyArray<Comparison> = [
       size,
       messages,
       source: "octets",
-      warmup: Math.ceil(messages / 5),
+      warmup: messages,
       warmupSize: Math.min(size, 16_384 * kibibyte)
     })
   ),
@@ -52,7 +52,7 @@ export const growth: ReadonlyArray<Comparison> = [
     compare(`growth-connections-${n}`, `6400 × 1 KiB over ${count(n, "connection")}`, {
       connections: n,
       messages: 6400,
-      warmup: 640
+      warmup: 6400
     })
   )
 ]

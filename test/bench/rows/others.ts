@@ -2,8 +2,8 @@
 import * as Effect from "effect/Effect"
 import { existsSync } from "node:fs"
 import { join } from "node:path"
+import { build, packageImports } from "../build.ts"
 import { atLeast, atMost, type Comparison } from "../model.ts"
-import { build, packageImports } from "./build.ts"
 
 const hasPool = (): boolean => existsSync(new URL("../../../src/SmtpPool.ts", import.meta.url))
 
@@ -15,7 +15,7 @@ const sessions: Comparison = {
   load: "500 × connect, STARTTLS, AUTH, send 1 KiB, QUIT",
   server: { kind: "sink", offer: ["PIPELINING", "8BITMIME", "SIZE", "AUTH PLAIN"], tls: "starttls" },
   unit: "messages",
-  args: { task: "sessions", messages: 500, warmup: 20, tls: "starttls", auth: true },
+  args: { task: "sessions", messages: 500, warmup: 500, tls: "starttls", auth: true },
   ours: { program: "ours" },
   peer: { program: "nodemailer" },
   targets: [atMost("cpu", 1)]
@@ -39,7 +39,7 @@ const concurrent: Comparison = {
   load: "10 000 × 1 KiB through a pool of 8, 64 callers",
   server: { kind: "smtp-sink" },
   unit: "messages",
-  args: { task: "pool", connections: 8, messages: 10_000, warmup: 1000, callers: 64 },
+  args: { task: "pool", connections: 8, messages: 10_000, warmup: 10_000, callers: 64 },
   ours: { program: "ours", label: "SmtpClient" },
   peer: { program: "nodemailer", label: "Nodemailer's pool" },
   targets: [atMost("cpu", 0.8), atLeast("speed", 1.5)],
@@ -57,7 +57,7 @@ const start = (id: string, modules: ReadonlyArray<string>): Comparison => ({
   peer: { program: "import", label: "nodemailer", args: { modules: ["nodemailer"] } },
   targets: [],
   prepare: Effect.map(build, (folder) => {
-    const files = modules.map((module) => join(folder, `${module}.js`))
+    const files = modules.map((module) => join(folder, "src", `${module}.js`))
     const behind = [...new Set(files.flatMap(packageImports))]
     return {
       ours: { program: "import", label: "effect-smtp", args: { modules: files } },

@@ -23,15 +23,15 @@ const compare = (name: string, load: string, args: Partial<Args>): Comparison =>
 })
 
 export const policy: ReadonlyArray<Comparison> = [
-  compare("1KiB", "20 000 × 1 KiB", { size: kibibyte, messages: 20_000, warmup: 2000 }),
+  compare("1KiB", "20 000 × 1 KiB", { size: kibibyte, messages: 20_000, warmup: 20_000 }),
   compare("1KiB-stream", "20 000 × 1 KiB, sendAll", {
     task: "sendAll",
     size: kibibyte,
     messages: 20_000,
-    warmup: 2000
+    warmup: 20_000
   }),
-  compare("64KiB", "3000 × 64 KiB as octets", { source: "octets", size: 64 * kibibyte, messages: 3000, warmup: 300 }),
-  compare("1MiB", "200 × 1 MiB as octets", { source: "octets", size: 1024 * kibibyte, messages: 200, warmup: 20 }),
+  compare("64KiB", "3000 × 64 KiB as octets", { source: "octets", size: 64 * kibibyte, messages: 3000, warmup: 3000 }),
+  compare("1MiB", "200 × 1 MiB as octets", { source: "octets", size: 1024 * kibibyte, messages: 200, warmup: 200 }),
   compare("256MiB", "256 MiB stream", {
     source: "stream",
     size: 262_144 * kibibyte,

@@ -8,7 +8,7 @@ const ours = (task: "send" | "sendAll"): Contender => ({ program: "ours", label:
 const base = {
   server: { kind: "smtp-sink" },
   unit: "messages",
-  args: { connections: 4, messages: 20_000, warmup: 2000, size: 1024 },
+  args: { connections: 4, messages: 20_000, warmup: 20_000, size: 1024 },
   load: "20 000 × 1 KiB over 4 connections"
 } as const
 
@@ -19,8 +19,11 @@ const one = {
   args: { ...base.args, connections: 1 }
 }
 
-/** Both from their connecting on, as the peer measures itself. */
-const cold = { ...base, row: "small, stream", args: { ...base.args, warmup: 0 } }
+/** Peers that measure themselves from their start on: in so many messages it does not count. */
+const long = { messages: 100_000 }
+
+/** What a process pays until V8 has compiled its code: the first messages of its life. */
+const first = { ...base, row: "small, cold", args: { ...base.args, warmup: 0 }, peer: nodemailer, targets: [] }
 
 export const small: ReadonlyArray<Comparison> = [
   {
@@ -39,18 +42,22 @@ export const small: ReadonlyArray<Comparison> = [
     peer: nodemailer,
     targets: [atMost("cpu", 0.5), atLeast("speed", 2.5)]
   },
+  { ...first, id: "small-sequential-cold", ours: ours("send") },
+  { ...first, id: "small-stream-cold", ours: ours("sendAll") },
   {
-    ...cold,
+    ...base,
     id: "small-stream-pipe2",
+    row: "small, stream",
     ours: ours("sendAll"),
-    peer: { program: "rawnode", label: "pipe2" },
+    peer: { program: "rawnode", label: "pipe2", args: long },
     targets: [atLeast("speed", 0.6)]
   },
   {
-    ...cold,
+    ...base,
     id: "small-stream-source",
+    row: "small, stream",
     ours: ours("sendAll"),
-    peer: { program: "smtp-source", label: "smtp-source -d -s 4" },
+    peer: { program: "smtp-source", label: "smtp-source -d -s 4", args: long },
     targets: [atLeast("speed", 1)],
     missing: () => hasSmtpSource() ? undefined : "smtp-source is not installed (Debian package postfix)"
   },
@@ -61,8 +68,7 @@ export const small: ReadonlyArray<Comparison> = [
     id: "small-limit",
     row: "small, limit",
     ours: ours("send"),
-    peer: { program: "rawnode", label: "pipe" },
-    args: { ...base.args, warmup: 0 },
+    peer: { program: "rawnode", label: "pipe", args: long },
     targets: []
   }
 ]

@@ -6,7 +6,7 @@
 import { Buffer } from "node:buffer"
 
 export const octetsOf = (text: string): Uint8Array => Buffer.from(text, "latin1")
-export const textOf = (octets: Uint8Array): string =>
+const textOf = (octets: Uint8Array): string =>
   Buffer.from(octets.buffer, octets.byteOffset, octets.byteLength).toString("latin1")
 
 /** The canonical form in the words of the design, and not by the library's encoder. */

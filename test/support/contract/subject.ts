@@ -21,7 +21,7 @@ export interface Lacks {
   /** The address that shows it: one that other servers treat in that way. Default: a mailbox. */
   readonly address?: string | undefined
 }
-export type Or<A> = A | Lacks
+type Or<A> = A | Lacks
 
 export const doesLack = <A>(value: Or<A>): value is Lacks =>
   typeof value === "object" && value !== null && "lacks" in value
@@ -71,7 +71,7 @@ export interface Login {
 }
 
 /** A door with a limit on the size of messages. */
-export interface Limited {
+interface Limited {
   readonly door: Options
   readonly limit: number
   /** What a message gets that grows beyond the limit. */
@@ -162,7 +162,7 @@ export const instead = (text: string): Finding => ({ instead: text })
 export type Needs = Scope.Scope | SmtpConnector
 
 /** One behaviour, as every server is checked for it. */
-export interface Check {
+interface Check {
   readonly title: string
   readonly run: (subject: Service) => Effect.Effect<Finding, unknown, Needs>
 }
