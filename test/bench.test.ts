@@ -193,6 +193,12 @@ describe("the table of the bench", () => {
     assert.deepStrictEqual(metricsOf({ roundTrip: 1000 }, pairs).roundTrips, { median: 0.01, min: 0.01, max: 0.02 })
   })
 
+  it("counts round trips by a bare socket's, of which a message takes two, where one was measured", () => {
+    const extra = sampleOf(1, 4)
+    const { roundTrips } = metricsOf({ roundTrip: 1000 }, [{ ...pairOf(sampleOf(1, 3), sampleOf(1, 1)), extra }])
+    assert.strictEqual(roundTrips?.median, 1.5)
+  })
+
   it("compares by the message, so that the loads need not be equal", () => {
     const { cpu, speed } = metricsOf({}, [pairOf(sampleOf(1, 1), sampleOf(1, 1, { messages: 50 }))])
     assert.strictEqual(cpu?.median, 0.5)

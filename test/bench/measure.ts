@@ -64,7 +64,8 @@ const faraway = Effect.fnUntraced(function*(comparison: Comparison, roundTrip: n
     Effect.scoped(Effect.gen(function*() {
       const { name, place } = yield* slow(roundTrip)
       const serving = yield* serve(place, comparison.server)
-      const pair = yield* pairOf(comparison, runOn(place, comparison, serving), undefined, n)
+      const run = runOn(place, comparison, serving)
+      const pair = yield* pairOf(comparison, run, run, n)
       return { pair, server: `${serving.name}, ${name}` }
     }))
   const all = yield* Effect.forEach(Array.from({ length: pairs }, (_, n) => n), one, { concurrency: 8 })

@@ -60,7 +60,7 @@ export interface Comparison {
   readonly targets: ReadonlyArray<Target>
   /** In milliseconds: server and clients stand in a network with this round trip. */
   readonly roundTrip?: number | undefined
-  /** A third that is measured with each pair, for the note alone, and the server it needs. */
+  /** A third that is measured with each pair, and the server it needs; with `roundTrip`, a bare socket on the same server. */
   readonly extra?: { readonly contender: Contender; readonly server: Server } | undefined
   readonly note?: ((samples: Medians) => string) | undefined
   /** Why it cannot be measured here; undefined when it can. */

@@ -24,10 +24,14 @@ export const spread = (values: ReadonlyArray<number>): Spread => ({
 /** Sessions that only connect count as one message. */
 const each = (sample: Sample, value: "cpu" | "wall"): number => sample[value] / Math.max(1, sample.messages)
 
+/** Seconds of a round trip: a bare socket takes two for a message by DATA. */
+const tripOf = (bare: Sample): number => each(bare, "wall") / 2
+
 const metrics: { readonly [M in Metric]: (pair: Pair, roundTrip: number | undefined) => number | undefined } = {
   cpu: ({ ours, peer }) => each(ours, "cpu") / each(peer, "cpu"),
   speed: ({ ours, peer }) => each(peer, "wall") / each(ours, "wall"),
-  roundTrips: ({ ours }, roundTrip) => roundTrip === undefined ? undefined : each(ours, "wall") / (roundTrip / 1000),
+  roundTrips: ({ extra, ours }, roundTrip) =>
+    roundTrip === undefined ? undefined : each(ours, "wall") / (extra === undefined ? roundTrip / 1000 : tripOf(extra)),
   growth: ({ ours }) => ours.growth / 1e6,
   heap: ({ ours, peer }) => ratio(ours.perConnection?.heap, peer.perConnection?.heap),
   resident: ({ ours, peer }) => ratio(ours.perConnection?.resident, peer.perConnection?.resident)

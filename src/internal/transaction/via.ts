@@ -7,8 +7,8 @@ import { isChunk } from "../message.ts"
 import { maxFlight } from "./deliver.ts"
 
 /**
- * BDAT saves a message that goes with its envelope a round trip, and an octet of work in ten. To a large one it gives
- * nothing: DATA is what every server does well.
+ * A message that goes by BDAT with its envelope saves a round trip, and the work of dot-stuffing. A large one gains nothing
+ * from it: DATA is what every server does well.
  */
 export const chooseVia = (
   { binaryMime }: Envelope,

@@ -44,6 +44,11 @@ const drained = (socket: net.Socket): Promise<void> =>
   })
 
 const message = async (socket: net.Socket, args: Args): Promise<void> => {
+  // A small one in one segment: a kernel that paces (BBR) holds a second one back.
+  if (args.size <= 65_536) {
+    socket.cork()
+    process.nextTick(() => socket.uncork())
+  }
   if (args.bdat) socket.write(`BDAT ${args.size} LAST\r\n`)
   for (const chunk of content.chunks(args.content, args.size)) {
     if (!socket.write(chunk)) await drained(socket)
