@@ -158,6 +158,10 @@ class CanonicalEncoder implements Encoder {
         if (octet > 0x7f) hasEightBit = true
         position = MIDDLE
         at = hasEightBit ? octets.skipText(text, at) : octets.skipAscii(text, at)
+        if (at + 1 < end && chunk[at] === CR && chunk[at + 1] === LF) {
+          at += 2
+          position = LINE_START
+        }
       }
     }
     this.position = position

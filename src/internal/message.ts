@@ -4,6 +4,7 @@
 import * as Stream from "effect/Stream"
 import * as DotStuffing from "../DotStuffing.ts"
 import * as SmtpError from "../SmtpError.ts"
+import { sizeOf } from "./octets.ts"
 
 /**
  * The message of a send: RFC 5322 text, as a string, as octets, or as a stream of either.
@@ -66,11 +67,15 @@ export const replayableLike = <S extends object>(stream: S, sources: Iterable<un
 /** The most octets handed to the socket in one write. */
 const slice = 65_536
 
+/** What that may become when its lines get CRs and dots. */
+const grown = 81_920
+
 /** CRLF "." CRLF, in octets. */
 const terminator = 5
 
 /** Cuts octets into writes, without copying. The terminator is never cut: it goes whole, with the last write. */
 export const slices = (octets: Uint8Array): Array<Uint8Array> => {
+  if (octets.length <= slice + terminator) return [octets]
   const cut: Array<Uint8Array> = []
   let from = 0
   for (; octets.length - from > slice + terminator; from += slice) cut.push(octets.subarray(from, from + slice))
@@ -81,10 +86,26 @@ export const slices = (octets: Uint8Array): Array<Uint8Array> => {
 /** Whether a stream may hold it; a caller in JavaScript may give anything. */
 export const isChunk = (u: unknown): u is Uint8Array | string => typeof u === "string" || u instanceof Uint8Array
 
-/** The octets of a batch as writes: as one where they are few, else cut, so that each write has its own deadline. */
-export const writesOf = (octets: ReadonlyArray<Uint8Array>): ReadonlyArray<ReadonlyArray<Uint8Array>> => {
-  const total = octets.reduce((sum, { length }) => sum + length, 0)
-  return total <= slice ? [octets] : octets.flatMap(slices).map((one) => [one])
+/** The octets of a batch as writes: small ones together, large ones cut, so that each write has its own deadline. */
+export const writesOf = (
+  octets: ReadonlyArray<Uint8Array>,
+  mayHaveGrown = false
+): ReadonlyArray<ReadonlyArray<Uint8Array>> => {
+  if (sizeOf(octets) <= (mayHaveGrown ? grown : slice)) return [octets]
+  const writes: Array<Array<Uint8Array>> = []
+  let room = 0
+  for (const chunk of octets) {
+    for (const part of slices(chunk)) {
+      const last = writes.at(-1)
+      if (last !== undefined && part.length <= room) last.push(part)
+      else {
+        writes.push([part])
+        room = slice
+      }
+      room -= part.length
+    }
+  }
+  return writes
 }
 
 /** Chunks of text and octets as octets; a surrogate pair may be split between two strings. */

@@ -35,15 +35,11 @@ const encoded = <E, R>(
     const joiner = makeJoiner()
     const where = { ...inBody, command: via }
     const isTooWide = () => encoder.hasEightBit && !run.plan.allowsEightBit
-    yield* Stream.runForEachArray(
-      stream,
-      (chunks) =>
-        Effect.suspend((): Effect.Effect<void, SmtpError.SmtpError> => {
-          if (!chunks.every(isChunk)) return Effect.fail(badStream(via, notChunks))
-          const octets = chunks.map((chunk) => encoder.push(joiner.push(chunk)))
-          return isTooWide() ? Effect.fail(badStream(via, eightBit)) : write(octets)
-        })
-    ).pipe(Effect.raceFirst(run.dialogue.session.wire.failed(where)))
+    yield* Stream.runForEachArray(stream, (chunks): Effect.Effect<void, SmtpError.SmtpError> => {
+      if (!chunks.every(isChunk)) return Effect.fail(badStream(via, notChunks))
+      const octets = chunks.map((chunk) => encoder.push(joiner.push(chunk)))
+      return isTooWide() ? Effect.fail(badStream(via, eightBit)) : write(octets)
+    }).pipe(Effect.raceFirst(run.dialogue.session.wire.failed(where)))
     const held = encoder.push(joiner.end())
     if (isTooWide()) return yield* badStream(via, eightBit)
     return [held, encoder.end()]
@@ -62,7 +58,7 @@ const data = Effect.fnUntraced(function*<E, R>(run: Run<E, R>) {
   }
   const encoder = DotStuffing.makeEncoder()
   const write = (octets: ReadonlyArray<Uint8Array>) => {
-    const writes = writesOf(octets)
+    const writes = writesOf(octets, true)
     return writes.length === 1
       ? wire.body(writes[0]!, inBody)
       : Effect.forEach(writes, (one) => wire.body(one, inBody), { discard: true })

@@ -7,6 +7,7 @@ import * as Result from "effect/Result"
 import * as SmtpCommand from "../../SmtpCommand.ts"
 import type * as SmtpError from "../../SmtpError.ts"
 import { writesOf } from "../message.ts"
+import { sizeOf } from "../octets.ts"
 import { converse } from "./converse.ts"
 import type { Run } from "./model.ts"
 import * as state from "./run.ts"
@@ -36,7 +37,7 @@ export interface Written {
 /** Writes the last chunk, all but what is given back. */
 export const last = Effect.fnUntraced(function*<E, R>({ dialogue }: Run<E, R>, octets: ReadonlyArray<Uint8Array>) {
   const { wire } = dialogue.session
-  const size = octets.reduce((sum, { length }) => sum + length, 0)
+  const size = sizeOf(octets)
   const writes = writesOf(octets).map((one): Written => ({ octets: one, told: wire.transcript.body(one) }))
   const [first = { octets: [], told: Effect.void }, ...rest] = writes
   const told = Effect.andThen(wire.transcript.client({ _tag: "Bdat", size, last: true }), first.told)
@@ -105,10 +106,8 @@ export const make = <E, R>(run: Run<E, R>): Framer => {
   const unread = state.budgetOf(run) > 1 ? maxUnread : 1
   return {
     push: (octets) => {
-      for (const one of octets) {
-        held.push(one)
-        size += one.length
-      }
+      for (const one of octets) held.push(one)
+      size += sizeOf(octets)
       const isLate = wire.now - before > patience
       if (size < (isLate ? enough : worth)) {
         // The source has given something: the next wait on it begins.
