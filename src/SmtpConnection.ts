@@ -128,6 +128,7 @@ class Conversation implements SmtpTransaction.Dialogue {
   readonly budget: number
   readonly #origin: Origin
   needsReset = false
+  takesMail: boolean
   transactions = 0
   hasGrouped = false
 
@@ -135,6 +136,7 @@ class Conversation implements SmtpTransaction.Dialogue {
     this.session = session
     this.options = resolved
     this.#origin = origin
+    this.takesMail = session.capabilities.auth.length === 0 && !session.capabilities.startTls
     const isOutOfStep = outOfStep.isKnown(origin.connector, resolved.endpoint)
     this.budget = isOutOfStep || !resolved.pipelining ? 1 : maxUnread
   }
@@ -206,6 +208,7 @@ class Connection implements SmtpConnection {
         const { options, session } = this.#dialogue
         const login = Effect.map(timed("auth", SmtpLogin.login(session, credentials, options)), (loggedIn) => {
           this.#login = loggedIn
+          this.#dialogue.takesMail = true
           this.#report = undefined
         })
         // RFC 4954 §4: no AUTH inside a mail transaction.

@@ -154,10 +154,10 @@ export const reset = Effect.fnUntraced(function*(
  * **Details**
  *
  * Where the server offers PIPELINING, MAIL, RCPT and DATA go as one group (RFC 2920); a message that goes by BDAT and is
- * small goes with them (RFC 3030), if the server has answered within the last 5 seconds. Whatever it ends in, the wire is
- * either usable afterwards or failed: it is left open only after success and after a well-formed refusal. An interruption
- * after the terminator waits at most 500 ms for the reply, fails the wire, and annotates its cause with
- * `SmtpError.Outcome`.
+ * small goes with them (RFC 3030), if the server has answered within the last 5 seconds and may not wait for a login or TLS
+ * (`takesMail`). Whatever it ends in, the wire is either usable afterwards or failed: it is left open only after success and
+ * after a well-formed refusal. An interruption after the terminator waits at most 500 ms for the reply, fails the wire, and
+ * annotates its cause with `SmtpError.Outcome`.
  *
  * @category running
  * @since 0.1.0

@@ -20,7 +20,7 @@ import type { SmtpConnector } from "../src/SmtpConnector.ts"
 import * as SmtpError from "../src/SmtpError.ts"
 import * as SmtpReply from "../src/SmtpReply.ts"
 import { SmtpServer } from "../src/testing/index.ts"
-import { bodies, byData, type Mode, modes } from "./support/modes.ts"
+import { bodies, byData, type Mode, modes, open } from "./support/modes.ts"
 
 const utf8 = new TextEncoder()
 /** With U+FFFD for each half of a character. */
@@ -47,7 +47,7 @@ const connected = <A, E>(
 
 const connectedIn =
   (mode: Mode): typeof connected => (script, test, given = script.protocol === "lmtp" ? lmtp : options) =>
-    connected(script, test, { ...given, ...mode.options })
+    connected(mode.isFlight ? { extensions: open, ...script } : script, test, { ...given, ...mode.options })
 
 /** The commands that the server read after the last EHLO or LHLO, without their arguments. */
 const verbs = (server: SmtpServer.SmtpServer["Service"]) =>
@@ -138,7 +138,7 @@ describe("make", () => {
 
 describe.each(modes)("login, $name", (mode) => {
   const connected = connectedIn(mode)
-  const script = { requireAuth: true, accounts: { ann: "secret" } }
+  const script = { requireAuth: true, accounts: { ann: "secret" }, extensions: {} }
   const login = (password: string) => Sasl.password({ username: "ann", password: Redacted.make(password) })
 
   it.effect("is made by make when credentials are given", () =>

@@ -12,7 +12,6 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
-import * as Tracer from "effect/Tracer"
 import { createHmac } from "node:crypto"
 import { inspect } from "node:util"
 import * as Sasl from "../src/Sasl.ts"
@@ -22,6 +21,8 @@ import type { SmtpConnector } from "../src/SmtpConnector.ts"
 import { type EAUTH, EOAUTH2, SmtpError } from "../src/SmtpError.ts"
 import { SmtpServer } from "../src/testing/index.ts"
 import { modes } from "./support/modes.ts"
+import { assertHidden } from "./support/secrets.ts"
+import { makeTracer } from "./support/spans.ts"
 
 const { answer, at, reply } = SmtpServer
 
@@ -63,10 +64,6 @@ const exchange = (...answers: ReadonlyArray<SmtpServer.Answer | undefined>): Smt
   return { respond: { auth: () => answers[next++] } }
 }
 const forEver = (given: SmtpServer.Answer): SmtpServer.Script => ({ respond: { auth: () => given } })
-
-/** What of credentials may show nowhere: in clear, and as any base64 it was sent in. */
-const traces = (...secrets: ReadonlyArray<string>): ReadonlyArray<string> =>
-  secrets.flatMap((secret) => [secret, base64(secret), base64(`\0ann\0${secret}`)])
 
 /** Everything a person or a program can get out of an error. */
 const shown = (error: unknown): string => {
@@ -154,7 +151,9 @@ describe("a login", () => {
           yield* Effect.flip(connection.send(mail, ""))
           yield* connection.login(ann)
           const said = (yield* lines).map((line) => line.split(" ", 1)[0])
-          assert.deepStrictEqual(said, ["MAIL", "RCPT", ...(isGrouped ? [via] : []), "RSET", "AUTH"])
+          // No chunk goes before it is known whether a login is waited for.
+          const isAhead = isGrouped && via === "DATA"
+          assert.deepStrictEqual(said, ["MAIL", "RCPT", ...(isAhead ? [via] : []), "RSET", "AUTH"])
         })
       )
   )
@@ -465,7 +464,7 @@ describe("the mechanism", () => {
         const error = yield* refusal({ auth, minimumMechanism: "SCRAM-SHA-256" })
         assert.deepStrictEqual(facts(error), ["EAUTH", "API", undefined, false, false])
         assert.strictEqual(error.field, "credentials.password")
-        assert.notInclude(error.message, "canary")
+        assertHidden(error.message, "canary")
       })
     ))
 
@@ -1091,7 +1090,8 @@ describe("credentials in the clear", () => {
           }
         }
         const bytes = (yield* connections).map(({ bytes }) => Buffer.from(bytes ?? []).toString("latin1")).join()
-        for (const trace of [...traces("canary-password", "canary-token"), "AUTH"]) assert.notInclude(bytes, trace)
+        assertHidden(bytes, "canary-password", "canary-token")
+        assert.notInclude(bytes, "AUTH")
       })
     ))
 
@@ -1112,18 +1112,11 @@ describe("secrets (S17)", () => {
   /** Runs an effect with every sink collected: log lines with annotations and cause, spans, failures. */
   const sinks = Effect.fnUntraced(function*<A, E, R>(effect: Effect.Effect<A, E, R>) {
     const seen: Array<unknown> = []
-    const spans: Array<Tracer.NativeSpan> = []
     const logger = Logger.make(({ cause, fiber, message }) => {
       const annotations = fiber.getRef(References.CurrentLogAnnotations)
       seen.push(message, annotations, Cause.pretty(cause), cause)
     })
-    const tracer = Tracer.make({
-      span: (options) => {
-        const span = new Tracer.NativeSpan(options)
-        spans.push(span)
-        return span
-      }
-    })
+    const { spans, tracer } = makeTracer()
     const exit = yield* effect.pipe(
       Effect.exit,
       Effect.withTracer(tracer),
@@ -1171,9 +1164,7 @@ describe("secrets (S17)", () => {
             assert.isAbove(spans, 1)
             assert.include(text, `C: AUTH ${mechanism}`)
             const digests = (yield* sent).map((word) => Buffer.from(word, "base64").toString().split(" ").at(-1) ?? "")
-            for (const trace of [...traces(...secrets), ...yield* sent, ...digests.filter((d) => d.length > 31)]) {
-              assert.notInclude(text, trace)
-            }
+            assertHidden(text, ...secrets, ...yield* sent, ...digests.filter((d) => d.length > 31))
           }
         })
       ))
@@ -1201,7 +1192,7 @@ describe("secrets (S17)", () => {
           const error = yield* refusal({ auth: wrong, mechanisms: [mechanism] })
           assert.strictEqual(error.responseCode, 535)
           assert.include(error.message, "***")
-          for (const trace of traces(...secrets)) assert.notInclude(shown(error), trace)
+          assertHidden(shown(error), ...secrets)
         }
       })
     ))
@@ -1223,7 +1214,7 @@ describe("secrets (S17)", () => {
         const error = yield* refusal({ auth: wrong, mechanisms: ["CRAM-MD5"] })
         const digest = createHmac("md5", "canary-mistake").update("<1@fake.test>").digest("hex")
         assert.strictEqual(error.response, "5.7.8 ***")
-        assert.notInclude(shown(error), digest)
+        assertHidden(shown(error), digest)
       })
     ))
 
@@ -1247,7 +1238,7 @@ describe("secrets (S17)", () => {
           isCancelled = cancelled
           const error = yield* refusal({ auth: wrong, mechanisms: ["PLAIN"] })
           assert.strictEqual(error.responseCode, cancelled ? 421 : 535)
-          for (const trace of traces(...secrets)) assert.notInclude(shown(error).replaceAll(/[^\w+/=]/g, ""), trace)
+          assertHidden(shown(error), ...secrets)
         }
       })
     ))
@@ -1260,7 +1251,7 @@ describe("secrets (S17)", () => {
       },
       Effect.gen(function*() {
         const error = yield* refusal({ auth: wrong, mechanisms: ["PLAIN"] })
-        for (const trace of traces(...secrets)) assert.notInclude(shown(error), trace)
+        assertHidden(shown(error), ...secrets)
       })
     ))
 
@@ -1272,7 +1263,7 @@ describe("secrets (S17)", () => {
           const login = Effect.scoped(make({ auth: wrong, mechanisms: [mechanism], transcript: "full" }))
           const { text } = yield* sinks(login)
           assert.include(text, "S: 535 5.7.8 ***")
-          for (const trace of traces(...secrets)) assert.notInclude(text, trace)
+          assertHidden(text, ...secrets)
         }
       })
     ))
@@ -1293,7 +1284,7 @@ describe("secrets (S17)", () => {
         const token = Effect.fail(new EOAUTH2({ command: "API", message: "the provider refused" }))
         const client = yield* SmtpClient.make({ auth: Sasl.oauth2({ username: "bob", token }), transcript: "full" })
         const { text } = yield* sinks(client.verify)
-        for (const trace of traces(...secrets)) assert.notInclude(text, trace)
+        assertHidden(text, ...secrets)
       })
     ))
 
@@ -1301,7 +1292,7 @@ describe("secrets (S17)", () => {
     Effect.sync(() => {
       for (const credentials of [ann, bob, Sasl.custom({ mechanism: Sasl.mechanisms[0]!, secret: ann.password })]) {
         const text = inspect(credentials, { depth: 20 }) + JSON.stringify(credentials)
-        for (const trace of traces(...secrets)) assert.notInclude(text, trace)
+        assertHidden(text, ...secrets)
       }
       assert.strictEqual(Base64.encode("x"), base64("x"))
     }))

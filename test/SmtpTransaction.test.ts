@@ -12,7 +12,7 @@ import type * as SmtpError from "../src/SmtpError.ts"
 import * as SmtpReply from "../src/SmtpReply.ts"
 import * as SmtpTransaction from "../src/SmtpTransaction.ts"
 import { SmtpServer } from "../src/testing/index.ts"
-import { bodies, flights, modes } from "./support/modes.ts"
+import { bodies, flights, modes, open } from "./support/modes.ts"
 
 const utf8 = new TextEncoder()
 const options: SmtpConnection.Options = { host: "mx.test", name: "me.test" }
@@ -493,7 +493,7 @@ describe.each(modes)("a reply of the wrong class, $name", ({ isFlight, options, 
   for (const [step, code, command, inDoubt] of steps) {
     it.effect(`${code} at ${step} is EPROTOCOL and closes the connection`, () =>
       withServer(
-        { faults: [SmtpServer.at(step, SmtpServer.answer(code, "what?"))] },
+        { extensions: open, faults: [SmtpServer.at(step, SmtpServer.answer(code, "what?"))] },
         Effect.gen(function*() {
           const { connection, exit } = yield* send({ name: "", options })
           const error = yield* Effect.flip(Effect.fromResult(exit))

@@ -14,7 +14,7 @@ import * as SmtpConnection from "../src/SmtpConnection.ts"
 import { SmtpConnector } from "../src/SmtpConnector.ts"
 import { isRetryable, type SmtpError } from "../src/SmtpError.ts"
 import { SmtpServer } from "../src/testing/index.ts"
-import { chunkedInTurn, type Mode, modes } from "./support/modes.ts"
+import { chunkedInTurn, type Mode, modes, open } from "./support/modes.ts"
 
 const { answer, at, byteAtATime, delay, silence, stall } = SmtpServer
 
@@ -154,7 +154,7 @@ const envelopes = ({ isFlight, options, via }: Mode): { readonly [name: string]:
   const of = (command: string, script: SmtpServer.Script): Case => ({
     timeout: "command",
     command,
-    script,
+    script: { extensions: open, ...script },
     options,
     act: (c) => c.send(mail, "x"),
     inDoubt: isFlight
@@ -507,7 +507,7 @@ describe.each(modes)("the total deadline of send, $name", ({ isFlight, options, 
   for (const step of via === "DATA" ? ["mail", "rcpt", "data"] as const : ["mail", "rcpt"] as const) {
     it.effect(`strikes at ${step}: ${isFlight ? "with half a second of grace, " : "not "}in doubt`, () =>
       withServer(
-        silentAt(step),
+        { extensions: open, ...silentAt(step) },
         Effect.gen(function*() {
           const connection = yield* make(given)
           const error = yield* expires(isFlight ? 5500 : 5 * seconds, connection.send(mail, "x"))

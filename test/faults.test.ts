@@ -12,7 +12,7 @@ import * as Sasl from "../src/Sasl.ts"
 import * as SmtpConnection from "../src/SmtpConnection.ts"
 import * as SmtpError from "../src/SmtpError.ts"
 import * as SmtpServer from "../src/testing/SmtpServer.ts"
-import { flights, type Mode, modes } from "./support/modes.ts"
+import { flights, type Mode, modes, open } from "./support/modes.ts"
 import { type Probe, probed } from "./support/probe.ts"
 
 type Call = "make" | "login" | "send" | "reset" | "noop" | "quit"
@@ -226,6 +226,7 @@ const envelope = { from: "ann@me.test", to: "bob@mx.test" }
 const credentials = Sasl.password({ username: "ann", password: Redacted.make("secret") })
 
 const script = (at: Stage, kind: Kind): SmtpServer.Script => ({
+  ...(at.mode.isFlight && at.call === "send" ? { extensions: open } : {}),
   faults: [
     SmtpServer.at(at.step, fault(kind, at)),
     // Silence is no event: it begins with the message's last reply.

@@ -15,7 +15,7 @@ import * as SmtpConnection from "../src/SmtpConnection.ts"
 import * as SmtpError from "../src/SmtpError.ts"
 import * as SmtpReply from "../src/SmtpReply.ts"
 import * as SmtpServer from "../src/testing/SmtpServer.ts"
-import { byData, chunked, flights, inTurn, type Mode, modes } from "./support/modes.ts"
+import { byData, chunked, flights, inTurn, type Mode, modes, open } from "./support/modes.ts"
 import { type Probe, probed, type Settled, watched } from "./support/probe.ts"
 
 type Protocol = "smtp" | "lmtp"
@@ -125,7 +125,7 @@ const judge = Effect.fnUntraced(function*(
 })
 
 const attempt = (mode: Mode, protocol: Protocol, message: SmtpConnection.Message, script: SmtpServer.Script) =>
-  probed({ protocol, ...script }, (probe, server) =>
+  probed({ protocol, extensions: { ...open, startTls: false }, ...script }, (probe, server) =>
     Effect.gen(function*() {
       const { exit } = yield* probe.settle(sending(mode, protocol, message))
       yield* judge(protocol, exit, probe, server)
@@ -251,7 +251,7 @@ interface Setup {
 
 const runningIn = (mode: Mode) => <A, E>(setup: Setup, test: (running: Running) => Effect.Effect<A, E>) => {
   const protocol = setup.protocol ?? "smtp"
-  return probed({ protocol, ...setup.script }, (probe, server) =>
+  return probed({ protocol, extensions: { ...open, startTls: false }, ...setup.script }, (probe, server) =>
     Effect.gen(function*() {
       const connection = yield* SmtpConnection.make({ ...options(protocol, mode), timeouts: { total: setup.total } })
       const fiber = yield* Effect.forkDetach(connection.send(envelope(protocol), setup.message ?? "hello"), {
@@ -530,7 +530,7 @@ describe.each(modes)("the total deadline, $name", (mode) => {
         })))
     it.effect(`of withTimeout, ${name}`, () => {
       const protocol = setup.protocol ?? "smtp"
-      return probed({ protocol, ...setup.script }, (probe) =>
+      return probed({ protocol, extensions: { ...open, startTls: false }, ...setup.script }, (probe) =>
         Effect.gen(function*() {
           const client = SmtpClient.withTimeout(yield* SmtpClient.make(options(protocol, mode)), 1000)
           checkTotal(yield* probe.settle(client.send(envelope(protocol), setup.message ?? "hello")), want)

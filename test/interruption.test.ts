@@ -15,7 +15,7 @@ import * as Sasl from "../src/Sasl.ts"
 import * as SmtpConnection from "../src/SmtpConnection.ts"
 import * as SmtpError from "../src/SmtpError.ts"
 import * as SmtpServer from "../src/testing/SmtpServer.ts"
-import { bodies, flights, type Mode, modes } from "./support/modes.ts"
+import { bodies, flights, type Mode, modes, open } from "./support/modes.ts"
 import { type Probe, probed } from "./support/probe.ts"
 
 const host = "mx.test"
@@ -118,10 +118,12 @@ const others: ReadonlyArray<Method> = [
 
 describe("a method, interrupted", () => {
   for (const { call, mode, name, step } of [...others, ...modes.flatMap(sending)]) {
+    const isFlight = mode.isFlight && name.startsWith("send")
     // What has been handed over whole is waited for.
-    const linger = mode.isFlight && name.startsWith("send") ? 500 : 0
+    const linger = isFlight ? 500 : 0
+    const extensions = isFlight ? open : {}
     it.effect(`${name} at ${step} closes the connection after ${linger} ms, and nothing is left`, () =>
-      probed(silentAt(step), (probe, server) =>
+      probed({ extensions, ...silentAt(step) }, (probe, server) =>
         Effect.gen(function*() {
           const connection = yield* SmtpConnection.make({ host, mechanisms: ["PLAIN"], ...mode.options })
           assert.strictEqual(yield* interruptAtRest(probe, call(connection)), linger)
@@ -130,7 +132,7 @@ describe("a method, interrupted", () => {
         })))
 
     it.effect(`${name} at ${step} never lets another call take its late reply`, () =>
-      probed({ faults: [SmtpServer.at(step, SmtpServer.delay(1000))] }, (probe) =>
+      probed({ extensions, faults: [SmtpServer.at(step, SmtpServer.delay(1000))] }, (probe) =>
         Effect.gen(function*() {
           const connection = yield* SmtpConnection.make({ host, mechanisms: ["PLAIN"], ...mode.options })
           yield* interruptAtRest(probe, call(connection))
@@ -253,9 +255,10 @@ describe.each(modes)("turns, $name", (mode) => {
   const body = mode.via === "DATA" ? "DATA" : "BDAT 4 LAST"
   const dialogue = (n: number) => [`MAIL FROM:<a${n}@me.test> SIZE=4`, `RCPT TO:<b${n}@mx.test>`, body]
   const make = SmtpConnection.make({ host, ...mode.options })
+  const script = { extensions: open, ...unhurried }
 
   it.effect("five sends at once are five dialogues, one after the other, in the order of their calls", () =>
-    probed(unhurried, (probe, server) =>
+    probed(script, (probe, server) =>
       Effect.gen(function*() {
         const connection = yield* Effect.flatMap(probe.settle(make), ({ exit }) => exit)
         const all = [1, 2, 3, 4, 5]
@@ -269,7 +272,7 @@ describe.each(modes)("turns, $name", (mode) => {
       })))
 
   it.effect("whoever is interrupted while waiting disturbs neither the one before nor those behind", () =>
-    probed(unhurried, (probe, server) =>
+    probed(script, (probe, server) =>
       Effect.gen(function*() {
         const connection = yield* Effect.flatMap(probe.settle(make), ({ exit }) => exit)
         const fibers = yield* Effect.forEach([1, 2, 3, 4, 5], (n) => fork(connection.send(numbered(n), `m${n}`)))
@@ -282,7 +285,7 @@ describe.each(modes)("turns, $name", (mode) => {
       })))
 
   it.effect("whoever is interrupted while being served costs those behind the connection, not attempted", () =>
-    probed(unhurried, (probe, server) =>
+    probed(script, (probe, server) =>
       Effect.gen(function*() {
         const connection = yield* Effect.flatMap(probe.settle(make), ({ exit }) => exit)
         const fibers = yield* Effect.forEach([1, 2, 3], (n) => fork(connection.send(numbered(n), `m${n}`)))
@@ -309,7 +312,7 @@ describe.each(modes)("the scope of a connection, $name", (mode) => {
   ]
   for (const [step, inDoubt] of steps) {
     it.effect(`closed while a send waits at ${step}, ends the send at once`, () =>
-      probed(silentAt(step), (probe, server) =>
+      probed({ extensions: open, ...silentAt(step) }, (probe, server) =>
         Effect.gen(function*() {
           const scope = yield* Scope.make()
           const connection = yield* Scope.provide(SmtpConnection.make({ host, ...mode.options }), scope)

@@ -98,7 +98,8 @@ export interface Options {
   readonly pipelining?: boolean | undefined
   /**
    * Where the server offers CHUNKING (RFC 3030): true, the default, sends messages of up to 64 KiB by BDAT, which saves a
-   * round trip, and the others by DATA; "always" sends all by BDAT; false none but those of BINARYMIME.
+   * round trip, and the others by DATA; "always" sends all by BDAT; false none but those of BINARYMIME. Where AUTH or
+   * STARTTLS is offered and was not used, no message goes with its envelope before the server has accepted MAIL once.
    */
   readonly chunking?: boolean | "always" | undefined
   /**

@@ -377,7 +377,7 @@ const dovecotSubmission: Profile = {
   offers: { clear: sorted(...dovecotKeywords, "STARTTLS"), secure: dovecotKeywords },
   sizeLimit: 52_428_800,
   mechanisms: dovecotMechanisms,
-  withoutLogin: { tag: "ENOAUTH", code: 530, misreads: true },
+  withoutLogin: { tag: "ENOAUTH", code: 530 },
   judgesCredentials: true,
   replies: { vrfy: 501, expn: 500, help: 500 }
 }

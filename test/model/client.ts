@@ -194,6 +194,8 @@ export interface Mail {
 
 export interface State {
   needsReset: boolean
+  /** Somebody logged in, or MAIL was accepted: no login or TLS is waited for. */
+  isAdmitted: boolean
   isSecure: boolean
   /** Whether a secret may be sent: verified TLS, or allowed without. */
   isTrusted: boolean
@@ -249,7 +251,10 @@ export function* login(state: State, isFailed: () => Lost | undefined): Call {
   let last: Reply | undefined
   for (const name of names) {
     const end = yield* attempt(name, last === undefined)
-    if (!("id" in end)) return end
+    if (!("id" in end)) {
+      state.isAdmitted ||= "ok" in end.ending
+      return end
+    }
     last = end
   }
   return {

@@ -2,7 +2,7 @@
  * What a transaction says and comes to: MAIL, RCPT and DATA (RFC 5321) one after the other, in groups (RFC 2920), or with
  * the whole message behind them by BDAT (RFC 3030).
  */
-import { slices } from "../../src/internal/message.ts"
+import { slices, writesOf } from "../../src/internal/message.ts"
 import { fromLatin1, latin1 } from "../fuzz/random.ts"
 import { canonical, canonicalSoFar, stuffed, stuffedSoFar } from "./body.ts"
 import {
@@ -67,6 +67,10 @@ const rcpt = (recipient: string): Where => ({ command: "RCPT TO", stage: "RCPT",
 
 /** Octets as they are written, none larger than a write may be. */
 const cut = (octets: string): Array<string> => slices(fromLatin1(octets)).map(latin1)
+
+/** Pieces as they are written: small ones together. */
+const gather = (pieces: ReadonlyArray<string>): Array<string> =>
+  writesOf(pieces.map(fromLatin1)).map((write) => write.map(latin1).join(""))
 
 class Transaction {
   readonly via: "DATA" | "BDAT"
@@ -185,7 +189,7 @@ class Transaction {
   }
 
   #noteMail(reply: Reply, where: Where): Ending | undefined {
-    if (isPositive(reply)) this.state.needsReset = true
+    if (isPositive(reply)) this.state.needsReset = this.state.isAdmitted = true
     else if (!isRefusal(reply)) return refusal(reply, where)
     else {
       const certain = { ...where, inDoubt: false, handedOver: false }
@@ -263,11 +267,15 @@ class Transaction {
   }
 }
 
+/** A server that may wait for a login or TLS, and take a chunk for commands until then. */
+const mayWait = ({ isAdmitted, offers }: State): boolean =>
+  !isAdmitted && (offers.includes("AUTH") || offers.includes("STARTTLS"))
+
 export function* send(mail: Mail, state: State, isFresh: () => boolean): Call {
   const tx = new Transaction(mail, state)
   const { isWhole, text } = mail.message
-  const isSmall = isWhole && canonical(text).length <= small
-  if (tx.isGrouped && tx.via === "BDAT" && isSmall && !state.isLmtp && !mail.requireAll && isFresh()) {
+  const isSuited = isWhole && canonical(text).length <= small && !mail.requireAll
+  if (tx.isGrouped && tx.via === "BDAT" && isSuited && !state.isLmtp && !mayWait(state) && isFresh()) {
     return yield* sendAtOnce(tx)
   }
   const data: Step = { verb: "DATA", line: "DATA" }
@@ -362,7 +370,7 @@ function* bdatStream(tx: Transaction, where: Where): Asking<string | End> {
       yield { _tag: "Proceed", where }
       continue
     }
-    const [first = "", ...rest] = gathered.length > small ? pieces.flatMap(cut) : [gathered]
+    const [first = "", ...rest] = gather(pieces)
     const writes = [`BDAT ${gathered.length}\r\n${first}`, ...rest]
     pieces = []
     tx.steps.push({ verb: "BDAT", line: "" })

@@ -3,6 +3,7 @@
  * in each, but for what was handed over when something goes wrong.
  */
 import type * as SmtpConnection from "../../src/SmtpConnection.ts"
+import type * as SmtpServer from "../../src/testing/SmtpServer.ts"
 
 export interface Mode {
   readonly name: string
@@ -45,3 +46,6 @@ export const byData = modes.filter(({ via }) => via === "DATA")
 
 /** One for each way of the body, where it does not matter how its envelope goes. */
 export const bodies: ReadonlyArray<Mode> = [inTurn, chunked]
+
+/** Of a server that waits for no login: to another no flight goes before it has accepted MAIL. */
+export const open = { auth: false } satisfies SmtpServer.Extensions

@@ -35,7 +35,8 @@ const isFresh = (wire: SmtpWire): boolean => wire.now - wire.lastReplyAt <= fres
 export const isFlight = <E, R>(run: Run<E, R>): boolean => {
   const { dialogue, plan, requireAllRecipients, source } = run
   return plan.via === "BDAT" && source._tag === "Whole" && source.body.length <= maxFlight &&
-    dialogue.protocol === "smtp" && !requireAllRecipients && state.budgetOf(run) > plan.recipients.length + 2 &&
+    dialogue.takesMail && dialogue.protocol === "smtp" && !requireAllRecipients &&
+    state.budgetOf(run) > plan.recipients.length + 2 &&
     isFresh(dialogue.session.wire)
 }
 

@@ -58,6 +58,11 @@ export interface Dialogue {
   readonly protocol: "smtp" | "lmtp"
   /** A MAIL was accepted and no final reply ended it: RSET before the next. */
   needsReset: boolean
+  /**
+   * The server is not one that waits for a login or TLS: it accepted MAIL, or offers neither. Another may answer 530 to BDAT
+   * and take the chunk for commands.
+   */
+  takesMail: boolean
   /** How many transactions were begun. */
   transactions: number
   /** Most replies that may be owed at once; 1 is one command at a time. */

@@ -171,6 +171,7 @@ const noteExpected = <E, R>(run: Run<E, R>, step: Step, reply: SmtpReply.SmtpRep
       break
     case "MAIL":
       run.dialogue.needsReset = true
+      run.dialogue.takesMail = true
       break
     case "RCPT":
       run.accepted++

@@ -29,7 +29,7 @@ const maxGroup = 131_072
 const maxOwed = 512
 
 /** A mail that is ready to be said, one that needs the connection for itself, or one that cannot be sent at all. */
-export type Prepared<E, R> =
+type Prepared<E, R> =
   | { readonly _tag: "Run"; readonly run: Run<E, R> }
   | { readonly _tag: "Alone" }
   | { readonly _tag: "Failed"; readonly error: SmtpError.SendError }

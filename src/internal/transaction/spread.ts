@@ -19,7 +19,7 @@ export type Members = Envelope["recipients"]
 const domainOf = (path: string): string => path.slice(path.lastIndexOf("@") + 1).toLowerCase()
 
 /** The recipients in groups that one transaction can hold, in the order of the envelope. */
-export const groupsOf = (
+const groupsOf = (
   recipients: Members,
   { rcptDomainMax = Infinity, rcptMax = Infinity }: Limits
 ): ReadonlyArray<Members> => {
@@ -48,7 +48,7 @@ export const fitsOne = (recipients: Members, limits: Limits): boolean =>
   groupsOf(recipients, limits).length === 1
 
 /** Whether a reply to RCPT says that this transaction can hold no more: 452, and 552 that means 452. */
-export const isTooMany = (reply: SmtpReply.SmtpReply | undefined): boolean =>
+const isTooMany = (reply: SmtpReply.SmtpReply | undefined): boolean =>
   reply !== undefined && (reply.code === 452 || reply.code === 552) &&
   (reply.enhancedCode === undefined || /^[45]\.5\.3$/.test(reply.enhancedCode))
 
@@ -96,7 +96,7 @@ const notAgain = (recipient: string): SmtpError.RecipientError =>
   })
 
 /** `requireAllRecipients` cannot be promised over several transactions. */
-export const tooManyForOne = (limits: Limits): SmtpError.EENVELOPE => {
+const tooManyForOne = (limits: Limits): SmtpError.EENVELOPE => {
   const most = limits.rcptMax === undefined ? `${limits.rcptDomainMax} domains` : `${limits.rcptMax} recipients`
   return new SmtpError.EENVELOPE({
     command: "API",

@@ -20,8 +20,7 @@ import {
   type Service,
   shown,
   spoken,
-  succeeds,
-  viaOf
+  succeeds
 } from "./subject.ts"
 
 const keywords = (connection: { readonly capabilities: { readonly extensions: ReadonlyMap<string, unknown> } }) =>
@@ -180,12 +179,8 @@ const missingLogin = check(
         yield* send
         return instead("takes mail without a login")
       }
-      const { code, misreads = false, tag } = withoutLogin
+      const { code, tag } = withoutLogin
       yield* fails(send, { tag, code })
-      if (misreads && viaOf(subject) === "BDAT") {
-        yield* fails(connection.login(subject.account), { tag: "ECONNECTION", attempted: false })
-        return instead("ENOAUTH, then closed: it takes the message of a refused BDAT for commands")
-      }
       yield* connection.login(subject.account)
       yield* send
       return tag === "ENOAUTH" ? shown : instead(`${tag}, ${code}`)

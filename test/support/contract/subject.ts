@@ -50,12 +50,8 @@ export interface Profile {
   readonly sizeLimit: number | undefined
   /** The SASL mechanisms in the order of the alphabet. */
   readonly mechanisms: { readonly clear: ReadonlyArray<string>; readonly secure: ReadonlyArray<string> }
-  /** What a send without a login ends in; `misreads`: and it takes the octets of a message refused by BDAT for commands. */
-  readonly withoutLogin: "accepted" | {
-    readonly tag: "ENOAUTH" | "EENVELOPE"
-    readonly code: number
-    readonly misreads?: boolean
-  }
+  /** What a send without a login ends in. */
+  readonly withoutLogin: "accepted" | { readonly tag: "ENOAUTH" | "EENVELOPE"; readonly code: number }
   /** Whether right credentials get 235 and wrong ones are refused. */
   readonly judgesCredentials: Or<true>
   /** The codes of the replies that are data. */
