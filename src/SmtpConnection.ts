@@ -7,7 +7,7 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Option from "effect/Option"
@@ -116,10 +116,9 @@ export interface SmtpConnection {
 const maxUnread = 100
 
 /** Where a connection comes from, and who counts what it does. */
-interface Origin {
-  readonly connector: SmtpConnector.SmtpConnector["Service"]
-  readonly context: Context.Context<never>
-}
+type Origin = Context.Context<SmtpConnector.SmtpConnector>
+
+const connectorOf = (origin: Origin) => Context.get(origin, SmtpConnector.SmtpConnector)
 
 /** A dialogue that remembers, for the connections after it, what its server cannot do. */
 class Conversation implements SmtpTransaction.Dialogue {
@@ -137,7 +136,7 @@ class Conversation implements SmtpTransaction.Dialogue {
     this.options = resolved
     this.#origin = origin
     this.takesMail = session.capabilities.auth.length === 0 && !session.capabilities.startTls
-    const isOutOfStep = outOfStep.isKnown(origin.connector, resolved.endpoint)
+    const isOutOfStep = outOfStep.isKnown(connectorOf(origin), resolved.endpoint)
     this.budget = isOutOfStep || !resolved.pipelining ? 1 : maxUnread
   }
 
@@ -146,11 +145,11 @@ class Conversation implements SmtpTransaction.Dialogue {
   }
 
   onOutOfStep(): void {
-    outOfStep.remember(this.#origin.connector, this.options.endpoint)
+    outOfStep.remember(connectorOf(this.#origin), this.options.endpoint)
   }
 
   onFinal(millis: number): void {
-    metrics.passed(this.#origin.context, "final", millis, undefined)
+    metrics.passed(this.#origin, "final", millis, undefined)
   }
 }
 
@@ -298,16 +297,13 @@ class Connection implements SmtpConnection {
 
 const begin = Effect.fnUntraced(function*(session: SmtpHandshake.Session, resolved: options.Resolved, origin: Origin) {
   const connection = new Connection(new Conversation(session, resolved, origin))
-  yield* Effect.addFinalizer((exit) => connection.release(Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)))
+  yield* Scope.addFinalizerExit(yield* Scope.Scope, (exit) => {
+    const isInterrupted = Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)
+    return Effect.provideContext(connection.release(isInterrupted), origin)
+  })
   if (resolved.auth !== undefined) yield* connection.login(resolved.auth)
   return connection as SmtpConnection
 })
-
-const open = (resolved: options.Resolved, context: Context.Context<never>) =>
-  Effect.flatMap(
-    SmtpConnector.SmtpConnector,
-    (connector) => SmtpHandshake.openWith(resolved, (session) => begin(session, resolved, { connector, context }))
-  )
 
 /**
  * Opens a connection: dial, greeting, EHLO, TLS as `options.tls` asks, and login when `options.auth` is given.
@@ -345,11 +341,11 @@ export const make = (
   SmtpError.ConnectError | SmtpError.LoginError,
   Scope.Scope | SmtpConnector.SmtpConnector
 > =>
-  Effect.withFiber((fiber) => {
+  Effect.contextWith((origin: Origin) => {
     const resolved = options.resolve(input)
-    return Result.isFailure(resolved)
-      ? Effect.fail(resolved.failure)
-      : opening(withTotal(open(resolved.success, fiber.context), resolved.success.deadlines.total))
+    if (Result.isFailure(resolved)) return Effect.fail(resolved.failure)
+    const opened = SmtpHandshake.openWith(resolved.success, (session) => begin(session, resolved.success, origin))
+    return opening(withTotal(opened, resolved.success.deadlines.total))
   })
 
 /**

@@ -248,25 +248,33 @@ const now = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 
 type Connector = SmtpConnector.SmtpConnector["Service"]
 
-/** One of the targets, connected; and those that are left, should it come to nothing. */
-const connect = Effect.fnUntraced(function*(
+/** A target that is connected; and those that are left, should it come to nothing. */
+interface Connected {
+  readonly duplex: SmtpConnector.Duplex
+  readonly rest: ReadonlyArray<SmtpConnector.Target>
+}
+
+/** One of the targets, connected. */
+const connect = (
   connector: Connector,
   targets: ReadonlyArray<SmtpConnector.Target>,
   deadline: number
-) {
+): Effect.Effect<Connected, Failed, Scope.Scope> => {
   const [only] = targets
   const one = (target: SmtpConnector.Target) =>
     Effect.flatMap(now, (begun) => {
       const opening = within(Effect.suspend(() => connector.connect(target)), deadline - begun, "connect")
       return Effect.mapError(timed("connect", opening), failingAt(0))
     })
-  if (targets.length === 1 && only !== undefined) return { duplex: yield* one(only), rest: [] }
-  const { failures, index, value } = yield* Effect.mapError(
-    eyeballs.race(targets.map(one)),
-    (failures) => failures.get(0)!
-  )
-  return { duplex: value, rest: targets.filter((_, i) => i !== index && !failures.has(i)) }
-})
+  if (targets.length === 1 && only !== undefined) return Effect.map(one(only), (duplex) => ({ duplex, rest: [] }))
+  return Effect.mapBoth(eyeballs.race(targets.map(one)), {
+    onFailure: (failures) => failures.get(0)!,
+    onSuccess: ({ failures, index, value }) => ({
+      duplex: value,
+      rest: targets.filter((_, i) => i !== index && !failures.has(i))
+    })
+  })
+}
 
 /**
  * The targets until one greets, in the time that is left: those that do not connect at once side by side, those that

@@ -69,10 +69,10 @@ const resolveSecret = (
   credentials: Sasl.Credentials,
   wire: Session["wire"]
 ): Effect.Effect<Redacted.Redacted<string> | undefined, SmtpError.LoginError> => {
-  const lost = wire.failed({ stage: "AUTH", attempted: false }) as Effect.Effect<never, SmtpError.LoginError>
-  if (wire.failure !== undefined) return lost
+  const lost = () => wire.failed({ stage: "AUTH", attempted: false }) as Effect.Effect<never, SmtpError.LoginError>
+  if (wire.failure !== undefined) return lost()
   const secret = Sasl.secretOf(credentials)
-  return secret === undefined || Redacted.isRedacted(secret) ? Effect.succeed(secret) : Effect.raceFirst(secret, lost)
+  return secret === undefined || Redacted.isRedacted(secret) ? Effect.succeed(secret) : Effect.raceFirst(secret, lost())
 }
 
 /** Gives up an exchange (RFC 4954 §4: "*"), so that the connection stays usable, and says why. */
@@ -105,18 +105,15 @@ const refusal = (
   })
 }
 
+/** A step that says something, or that nothing is left to say. */
+type Settled = Result.Result<Exclude<Sasl.Step, { readonly _tag: "Derive" }>, Sasl.SaslError>
+
 /** Runs `Derive` steps until there is something to say. */
-const settle = (
-  step: Result.Result<Sasl.Step, Sasl.SaslError>
-): Effect.Effect<Result.Result<Exclude<Sasl.Step, { readonly _tag: "Derive" }>, Sasl.SaslError>> =>
-  Effect.gen(function*() {
-    let current = step
-    while (Result.isSuccess(current) && current.success._tag === "Derive") {
-      const { resume, ...parameters } = current.success
-      current = resume(yield* keys.derive(parameters))
-    }
-    return current as Result.Result<Exclude<Sasl.Step, { readonly _tag: "Derive" }>, Sasl.SaslError>
-  })
+const settle = (step: Result.Result<Sasl.Step, Sasl.SaslError>): Effect.Effect<Settled> => {
+  if (Result.isFailure(step) || step.success._tag !== "Derive") return Effect.succeed(step as Settled)
+  const { resume, ...parameters } = step.success
+  return Effect.flatMap(keys.derive(parameters), (key) => settle(resume(key)))
+}
 
 const saslError = (detail: string, field?: string): Sasl.SaslError => ({ _tag: "SaslError", detail, field })
 
@@ -126,19 +123,12 @@ const challengeOf = (mechanism: Sasl.Mechanism, text: string): Result.Result<Uin
     ? Result.succeed(new Uint8Array(0))
     : Sasl.decodeChallenge(text)
 
-/** Why a line cannot be sent: a secret that makes it too long, or a mechanism of the caller's that errs. */
-const faultOf = (command: SmtpCommand.SmtpCommand): Sasl.SaslError | undefined => {
-  const encoded = SmtpCommand.encode(command)
-  return Result.isSuccess(encoded)
-    ? undefined
-    : saslError(`${encoded.failure.field} ${encoded.failure.detail}`, "options.auth")
-}
-
-/** RFC 4954 §4: the AUTH command keeps to the length of a command line; a longer initial response waits for the 334. */
-const isTooLong = (first: AuthCommand): boolean => {
-  const encoded = SmtpCommand.encode(first)
-  return Result.isSuccess(encoded) && encoded.success.length > SmtpCommand.maxLineLength
-}
+/** How long a line is, or why it cannot be sent: a mechanism of the caller's that errs, or too long a secret. */
+const lengthOf = (command: SmtpCommand.SmtpCommand): Result.Result<number, Sasl.SaslError> =>
+  Result.mapBoth(SmtpCommand.encode(command), {
+    onSuccess: (octets) => octets.length,
+    onFailure: ({ detail, field }) => saslError(`${field} ${detail}`, "options.auth")
+  })
 
 /** Says the initial response when the first, empty challenge asks for it. */
 const deferred = (session: Sasl.Session): Sasl.Session => ({ ...session, step: () => session.step(undefined) })
@@ -155,8 +145,7 @@ const answer = (
       if (step._tag === "Done") {
         return Result.fail(saslError("the server asks for more than the mechanism has to say"))
       }
-      const fault = faultOf({ _tag: "AuthResponse", response: step.response })
-      return fault === undefined ? Result.succeed(step) : Result.fail(fault)
+      return Result.map(lengthOf({ _tag: "AuthResponse", response: step.response }), () => step)
     })
   )
 
@@ -183,7 +172,8 @@ const converse = Effect.fnUntraced(function*(
     reply = yield* wire.command({ _tag: "AuthResponse", response }, { ...where, attempted: true })
     state = next
   }
-  return { reply: withoutEcho(reply, exchange), state }
+  // What is said to a login that succeeded is shown to nobody.
+  return { reply: reply.code === 235 ? reply : withoutEcho(reply, exchange), state }
 })
 
 /** What opens an exchange. */
@@ -192,28 +182,37 @@ interface Opening {
   readonly state: Sasl.Session
 }
 
+/** RFC 4954 §4: AUTH keeps to the length of a command line; a longer initial response waits for the 334. */
+const openingOf = (
+  { name }: Sasl.Mechanism,
+  started: Sasl.Session,
+  step: Exclude<Sasl.Step, { readonly _tag: "Derive" }> | undefined
+): Result.Result<Opening, Sasl.SaslError> => {
+  const bare: AuthCommand = { _tag: "Auth", mechanism: name }
+  const isSaying = step?._tag === "Respond"
+  const opening = isSaying
+    ? { first: { ...bare, initialResponse: step.response }, state: step.next }
+    : { first: bare, state: started }
+  return Result.flatMap(lengthOf(opening.first), (length) =>
+    isSaying && length > SmtpCommand.maxLineLength
+      ? Result.map(lengthOf(bare), () => ({ first: bare, state: deferred(started) }))
+      : Result.succeed(opening))
+}
+
 /** What a mechanism says first; nothing was said when it fails. */
-const prepare = Effect.fnUntraced(function*(
+const prepare = (
   { command, mechanism }: Exchange,
   started: Sasl.Session
-): Effect.fn.Return<Opening, Sasl.SaslError> {
-  let state = started
-  let first: AuthCommand = { _tag: "Auth", mechanism: mechanism.name }
-  if (mechanism.clientFirst) {
-    const step = yield* Effect.fromResult(yield* settle(state.step(undefined)))
-    if (step._tag === "Respond") {
-      first = { ...first, initialResponse: step.response }
-      state = step.next
-    }
-  }
-  if (isTooLong(first)) {
-    first = { _tag: "Auth", mechanism: mechanism.name }
-    state = deferred(started)
-  }
-  const fault = faultOf(first)
-  if (fault !== undefined) return yield* Effect.fail({ ...fault, detail: `${command}: ${fault.detail}` })
-  return { first, state }
-})
+): Effect.Effect<Result.Result<Opening, Sasl.SaslError>> => {
+  const open = (step?: Exclude<Sasl.Step, { readonly _tag: "Derive" }>) =>
+    Result.mapError(
+      openingOf(mechanism, started, step),
+      (fault) => ({ ...fault, detail: `${command}: ${fault.detail}` })
+    )
+  return mechanism.clientFirst
+    ? Effect.map(settle(started.step(undefined)), Result.flatMap(open))
+    : Effect.succeed(open())
+}
 
 /** One mechanism: undefined = logged in, a reply = the server refused the mechanism itself. */
 const attempt = Effect.fnUntraced(function*(exchange: Exchange, { first, state }: Opening) {
@@ -232,8 +231,8 @@ const attempt = Effect.fnUntraced(function*(exchange: Exchange, { first, state }
 
 /** The mechanisms to try on this connection, in order. */
 const select = (session: Session, credentials: Sasl.Credentials, options: Resolved, canBind: boolean) =>
-  Effect.mapError(
-    Effect.fromResult(Sasl.select({
+  Result.mapError(
+    Sasl.select({
       offered: session.capabilities.auth,
       credentials,
       mechanisms: options.mechanisms,
@@ -242,7 +241,7 @@ const select = (session: Session, credentials: Sasl.Credentials, options: Resolv
       allowInsecureAuth: options.allowInsecureAuth,
       canBind,
       channelBinding: options.channelBinding
-    })),
+    }),
     ({ detail }) => local(detail)
   )
 
@@ -258,29 +257,30 @@ const loginOnce = Effect.fnUntraced(function*(
   options: Resolved
 ): Effect.fn.Return<LoggedIn, SmtpError.LoginError> {
   const [channelBinding] = Option.getOrUndefined(session.security)?.channelBindings ?? []
-  const selected = yield* select(session, credentials, options, channelBinding !== undefined)
+  const selected = select(session, credentials, options, channelBinding !== undefined)
+  if (Result.isFailure(selected)) return yield* selected.failure
   const secret = yield* resolveSecret(credentials, session.wire)
   const { host, port } = options.endpoint
   const offered = session.capabilities.auth
   const tried: Array<string> = []
   let reply: SmtpReply.SmtpReply | undefined
   let unfit: Sasl.SaslError | undefined
-  for (const mechanism of selected) {
+  for (const mechanism of selected.success) {
     const command = `AUTH ${mechanism.name}`
     const username = ("username" in credentials ? credentials.username : undefined) ?? ""
     const exchange = { session, mechanism, command, tried: [...tried, mechanism.name], secret, username, sent: [] }
-    const context = { host, port, nonce: yield* keys.nonce, offered, channelBinding }
+    // Of ours, those that send the secret as it is need no randomness.
+    const nonce = mechanism.isPlaintext && mechanism.kind !== "custom" ? "" : yield* keys.nonce
+    const context = { host, port, nonce, offered, channelBinding }
     const started = Sasl.start(mechanism, credentials, secret, context)
     if (Result.isFailure(started)) {
       unfit ??= started.failure
       continue
     }
-    const opening = yield* Effect.mapError(
-      prepare(exchange, started.success),
-      ({ detail, field }) => local(detail, field, tried)
-    )
+    const opening = yield* prepare(exchange, started.success)
+    if (Result.isFailure(opening)) return yield* local(opening.failure.detail, opening.failure.field, tried)
     tried.push(mechanism.name)
-    reply = yield* attempt(exchange, opening)
+    reply = yield* attempt(exchange, opening.success)
     if (reply === undefined) return loggedIn(mechanism, channelBinding)
   }
   if (unfit !== undefined) return yield* local(unfit.detail, unfit.field, tried)

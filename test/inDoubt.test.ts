@@ -251,15 +251,18 @@ interface Setup {
 
 const runningIn = (mode: Mode) => <A, E>(setup: Setup, test: (running: Running) => Effect.Effect<A, E>) => {
   const protocol = setup.protocol ?? "smtp"
-  return probed({ protocol, extensions: { ...open, startTls: false }, ...setup.script }, (probe, server) =>
-    Effect.gen(function*() {
-      const connection = yield* SmtpConnection.make({ ...options(protocol, mode), timeouts: { total: setup.total } })
-      const fiber = yield* Effect.forkDetach(connection.send(envelope(protocol), setup.message ?? "hello"), {
-        startImmediately: true
+  return probed(
+    { protocol, extensions: { ...open, startTls: false }, ...setup.script },
+    (probe, server) =>
+      Effect.gen(function*() {
+        const connection = yield* SmtpConnection.make({ ...options(protocol, mode), timeouts: { total: setup.total } })
+        const fiber = yield* Effect.forkDetach(connection.send(envelope(protocol), setup.message ?? "hello"), {
+          startImmediately: true
+        })
+        yield* probe.quiet
+        return yield* test({ probe, server, connection, fiber })
       })
-      yield* probe.quiet
-      return yield* test({ probe, server, connection, fiber })
-    }))
+  )
 }
 
 /** Interrupts the send and tells how it ended. */
@@ -530,11 +533,14 @@ describe.each(modes)("the total deadline, $name", (mode) => {
         })))
     it.effect(`of withTimeout, ${name}`, () => {
       const protocol = setup.protocol ?? "smtp"
-      return probed({ protocol, extensions: { ...open, startTls: false }, ...setup.script }, (probe) =>
-        Effect.gen(function*() {
-          const client = SmtpClient.withTimeout(yield* SmtpClient.make(options(protocol, mode)), 1000)
-          checkTotal(yield* probe.settle(client.send(envelope(protocol), setup.message ?? "hello")), want)
-        }))
+      return probed(
+        { protocol, extensions: { ...open, startTls: false }, ...setup.script },
+        (probe) =>
+          Effect.gen(function*() {
+            const client = SmtpClient.withTimeout(yield* SmtpClient.make(options(protocol, mode)), 1000)
+            checkTotal(yield* probe.settle(client.send(envelope(protocol), setup.message ?? "hello")), want)
+          })
+      )
     })
   }
 

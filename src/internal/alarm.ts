@@ -25,7 +25,9 @@ export class Alarm {
   readonly #sleepers = new Set<Sleeper>()
   #fiber: Fiber.Fiber<void> | undefined
   #ringsAt = Infinity
-  #isRinging = false
+  /** The earliest time that a sleeper wants since it was settled when to ring. */
+  #wanted = Infinity
+  #isSettling = false
 
   constructor(clock: Clock.Clock, context: Context.Context<never>) {
     this.#clock = clock
@@ -44,12 +46,31 @@ export class Alarm {
 
   /** A sleeper wants to look earlier than it said. */
   advance(sleeper: Sleeper): void {
-    if (this.#sleepers.has(sleeper)) this.#ringAt(sleeper.wakeAt)
+    const { wakeAt } = sleeper
+    if (!this.#sleepers.has(sleeper) || wakeAt >= this.#ringsAt) return
+    if (this.#fiber === undefined) return this.#ringAt(wakeAt)
+    this.#wanted = Math.min(this.#wanted, wakeAt)
+    this.#settleSoon()
   }
 
   remove(sleeper: Sleeper): void {
     this.#sleepers.delete(sleeper)
+    if (this.#sleepers.size === 0) this.#settleSoon()
+  }
+
+  /** Mostly one deadline makes way for the next at once: what has come of it is looked at when both are done. */
+  #settleSoon(): void {
+    if (this.#isSettling) return
+    this.#isSettling = true
+    queueMicrotask(this.#settle)
+  }
+
+  readonly #settle = (): void => {
+    this.#isSettling = false
+    const wanted = this.#wanted
+    this.#wanted = Infinity
     if (this.#sleepers.size === 0) this.#silence()
+    else this.#ringAt(wanted)
   }
 
   #silence(): void {
@@ -61,7 +82,7 @@ export class Alarm {
 
   #ringAt(time: number): void {
     // Who is early is let sleep on: the next ring looks who wants to be woken when.
-    if (this.#isRinging || time >= this.#ringsAt) return
+    if (time >= this.#ringsAt) return
     this.#silence()
     this.#ringsAt = time
     const sleep = this.#clock.sleep(Duration.millis(Math.max(0, time - this.now())))
@@ -71,7 +92,6 @@ export class Alarm {
   readonly #ring = Effect.sync(() => {
     this.#fiber = undefined
     this.#ringsAt = Infinity
-    this.#isRinging = true
     const now = this.now()
     let next = Infinity
     for (const sleeper of this.#sleepers) {
@@ -79,7 +99,6 @@ export class Alarm {
       if (sleeper.wakeAt <= now) Result.try(() => sleeper.look(now))
     }
     for (const { wakeAt } of this.#sleepers) next = Math.min(next, wakeAt)
-    this.#isRinging = false
     this.#ringAt(next)
   })
 }
@@ -87,7 +106,7 @@ export class Alarm {
 const alarms = new WeakMap<Clock.Clock, Alarm>()
 
 /** The alarm of a fiber's clock. */
-export const alarmOf = (fiber: Fiber.Fiber<unknown, unknown>): Alarm => {
+const alarmOf = (fiber: Fiber.Fiber<unknown, unknown>): Alarm => {
   const clock = fiber.getRef(Clock.Clock)
   let alarm = alarms.get(clock)
   if (alarm === undefined) {

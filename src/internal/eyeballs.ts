@@ -16,6 +16,7 @@ const familyOf = (address: string | undefined): 4 | 6 => address?.includes(":") 
 export const interleaved = <T extends { readonly address: string | undefined }>(
   targets: ReadonlyArray<T>
 ): ReadonlyArray<T> => {
+  if (targets.length < 2) return targets
   const first = familyOf(targets[0]?.address)
   const [own, other] = [first, first === 4 ? 6 : 4].map((family) =>
     targets.filter(({ address }) => familyOf(address) === family)
@@ -24,7 +25,7 @@ export const interleaved = <T extends { readonly address: string | undefined }>(
 }
 
 /** Which attempt won, and how those failed that were begun before it. */
-export interface Won<A, E> {
+interface Won<A, E> {
   readonly index: number
   readonly value: A
   readonly failures: ReadonlyMap<number, E>

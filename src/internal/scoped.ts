@@ -10,10 +10,11 @@ export const scopedOnFailure = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function*() {
-      const scope = yield* Scope.fork(yield* Scope.Scope)
-      return yield* restore(Scope.provide(effect, scope)).pipe(
-        Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)
+    Effect.flatMap(Scope.Scope, (outer) => {
+      const scope = Scope.forkUnsafe(outer)
+      return Effect.onExit(
+        restore(Scope.provide(effect, scope)),
+        (exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void
       )
     })
   )

@@ -8,13 +8,14 @@ const ignore = () => {}
 
 export class Turn {
   #isTaken = false
-  readonly #waiting: Array<() => void> = []
+  /** Mostly nobody waits. */
+  #waiting: Array<() => void> | undefined
   /** Called when somebody begins to wait. */
   onWanted: () => void = ignore
 
   /** Whether somebody waits for the turn. */
   get isWanted(): boolean {
-    return this.#waiting.length > 0
+    return this.#waiting !== undefined && this.#waiting.length > 0
   }
 
   /** Takes the turn if nobody has it. */
@@ -48,17 +49,18 @@ export class Turn {
         given()
         resume(Effect.void)
       }
-      this.#waiting.push(begin)
+      const waiting = this.#waiting ??= []
+      waiting.push(begin)
       this.onWanted()
       return Effect.sync(() => {
-        const at = this.#waiting.indexOf(begin)
-        if (at >= 0) this.#waiting.splice(at, 1)
+        const at = waiting.indexOf(begin)
+        if (at >= 0) waiting.splice(at, 1)
       })
     })
   }
 
   release(): void {
-    const next = this.#waiting.shift()
+    const next = this.#waiting?.shift()
     if (next === undefined) this.#isTaken = false
     else next()
   }

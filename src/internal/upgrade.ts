@@ -8,7 +8,7 @@ import * as SmtpError from "../SmtpError.ts"
 import type { Transcript } from "./transcript.ts"
 
 /** What an upgrade asks of its wire. */
-export interface Upgradable {
+interface Upgradable {
   readonly failure: SmtpError.Failure | undefined
   readonly hasSurplus: boolean
   readonly transcript: Transcript

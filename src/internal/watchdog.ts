@@ -11,7 +11,7 @@ export interface Expired {
 }
 
 /** Whom a deadline that passed ends. */
-export interface Watched {
+interface Watched {
   readonly expire: (expired: Expired) => void
 }
 

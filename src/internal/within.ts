@@ -32,15 +32,14 @@ export const within = <A, E, R, E2>(
   millis: number,
   orElse: Effect.Effect<never, E2>
 ): Effect.Effect<A, E | E2, R> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function*() {
-      const fiber = yield* Effect.forkChild(restore(self), { startImmediately: true })
-      const done = fiber.pollUnsafe()
-      if (done !== undefined) return yield* done
-      const first = yield* Effect.exit(restore(awaited(fiber, yield* alarm, millis)))
-      if (Exit.isSuccess(first) && first.value !== undefined) return yield* first.value
-      yield* Fiber.interrupt(fiber)
-      if (Exit.isFailure(first)) return yield* Effect.failCause(first.cause)
-      return yield* orElse
-    })
-  )
+  Exit.isExit(self) ?
+    self :
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(Effect.forkChild(restore(self), { startImmediately: true }), (fiber): Effect.Effect<A, E | E2> => {
+        const waited = Effect.flatMap(alarm, (alarm) => awaited(fiber, alarm, millis))
+        return fiber.pollUnsafe() ?? Effect.matchCauseEffect(restore(waited), {
+          onSuccess: (exit): Effect.Effect<A, E | E2> => exit ?? Effect.andThen(Fiber.interrupt(fiber), orElse),
+          onFailure: (cause) => Effect.andThen(Fiber.interrupt(fiber), Effect.failCause(cause))
+        })
+      })
+    )

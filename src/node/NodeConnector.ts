@@ -23,27 +23,24 @@ import * as NodeDns from "@effect/platform-node/NodeDns"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Dns from "effect/net/Dns"
-import * as NetAddress from "effect/net/NetAddress"
 import type * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as net from "node:net"
 import { hostname } from "node:os"
 import type * as stream from "node:stream"
 import { codeOf } from "../internal/errorCause.ts"
-import { type Duplex, type Endpoint, SmtpConnector, type Target, type TlsOptions } from "../SmtpConnector.ts"
-import { ECONFIG, EDNS, ESOCKET } from "../SmtpError.ts"
+import { type Duplex, SmtpConnector, type Target, type TlsOptions } from "../SmtpConnector.ts"
+import { type ECONFIG, ESOCKET } from "../SmtpError.ts"
 import { escapeText } from "../SmtpReply.ts"
-import { fullyQualified, hasUnsafe, unbracket } from "./hostName.ts"
+import { fullyQualified } from "./hostName.ts"
 import { isPublicAddress } from "./ipAddress.ts"
 import * as nodeDuplex from "./nodeDuplex.ts"
 import * as proxyConnector from "./proxyConnector.ts"
 import * as proxyUrl from "./proxyUrl.ts"
+import { faultOf, misconfigured, resolveWith } from "./targets.ts"
 import * as tlsSessions from "./tlsSessions.ts"
 
 export { isPublicAddress }
-
-type Connector = SmtpConnector["Service"]
-type Targets = readonly [Target, ...ReadonlyArray<Target>]
 
 /**
  * Options of {@link layerWith}.
@@ -61,86 +58,12 @@ export interface Options {
   readonly localName?: string | undefined
 }
 
-const misconfigured = (field: string, message: string): ECONFIG =>
-  new ECONFIG({ message: `API: ${message}`, command: "API", field, attempted: false })
-
-const unresolved = (host: string, message: string, rest: { temporary: boolean; field?: string; cause?: unknown }) =>
-  new EDNS({ message: `CONN: ${message}`, command: "CONN", host, attempted: false, ...rest })
-
-const isPort = (port: number): boolean => Number.isInteger(port) && port > 0 && port < 65_536
-
-const faultOf = ({ host, localAddress, path, port }: Endpoint): ECONFIG | undefined => {
-  if (path !== undefined) {
-    return path === "" ? misconfigured("options.path", "path is empty; give the path of a unix socket") : undefined
-  }
-  if (host === "" || hasUnsafe(host)) {
-    return misconfigured(
-      "options.host",
-      `host is empty or holds spaces or control characters: "${escapeText(host, 255)}"`
-    )
-  }
-  if (!isPort(port)) return misconfigured("options.port", "port must be a whole number from 1 to 65535")
-  if (localAddress !== undefined && net.isIP(localAddress) === 0) {
-    return misconfigured("options.localAddress", "localAddress must be an IP address of this machine")
-  }
-  return undefined
-}
-
-const addressesOf = (
-  dns: Dns.Dns["Service"],
-  host: string,
-  family: 4 | 6 | undefined
-): Effect.Effect<ReadonlyArray<string>, EDNS | ECONFIG> => {
-  const literal = net.isIP(host)
-  if (literal === 0) {
-    return dns.lookup(host, family === undefined ? {} : { family: `IPv${family}` as const }).pipe(
-      Effect.map((addresses) => addresses.map(NetAddress.formatIp)),
-      Effect.mapError((cause) =>
-        unresolved(host, `cannot resolve ${escapeText(host, 255)}: ${cause.reason}`, {
-          temporary: cause.isTemporary,
-          cause
-        })
-      )
-    )
-  }
-  return family === undefined || family === literal
-    ? Effect.succeed([host])
-    : Effect.fail(misconfigured("options.family", `family is ${family}, and host is an IPv${literal} address`))
-}
-
-const isNonEmpty = (targets: ReadonlyArray<Target>): targets is Targets => targets.length > 0
-
-const resolveWith = (dns: Dns.Dns["Service"], allow: (ip: string) => boolean): Connector["resolve"] =>
-  Effect.fnUntraced(function*(endpoint: Endpoint) {
-    const fault = faultOf(endpoint)
-    if (fault !== undefined) return yield* fault
-    if (endpoint.path !== undefined) return [{ ...endpoint, address: undefined }] as const
-    const host = unbracket(endpoint.host).toLowerCase()
-    const addresses = yield* addressesOf(dns, host, endpoint.family)
-    const allowed = addresses.filter(allow)
-    if (allowed.length === 0) {
-      return yield* unresolved(
-        host,
-        `allowAddress refuses every address of ${escapeText(host, 255)}: ${addresses.join(", ")}`,
-        { temporary: false, field: "options.host" }
-      )
-    }
-    const { localAddress } = endpoint
-    const targets = allowed
-      .filter((address) => localAddress === undefined || net.isIP(address) === net.isIP(localAddress))
-      .map((address): Target => ({ ...endpoint, host, address }))
-    return isNonEmpty(targets) ? targets : yield* misconfigured(
-      "options.localAddress",
-      `localAddress ${localAddress} is not of the family of ${escapeText(host, 255)}: ${allowed.join(", ")}`
-    )
-  })
-
 const portOf = (address: string | undefined, port: number | undefined): string | undefined =>
-  address === undefined ? undefined : `${net.isIPv6(address) ? `[${address}]` : address}:${port}`
+  address === undefined ? undefined : [net.isIPv6(address) ? `[${address}]` : address, port].join(":")
 
-const infoOf = (socket: stream.Duplex, secured: boolean, path?: string): nodeDuplex.Info => {
+const infoOf = (socket: stream.Duplex, secured: boolean): nodeDuplex.Info => {
   const { localAddress, remoteAddress, remotePort } = socket instanceof net.Socket ? socket : {}
-  return { secured, localAddress, remoteAddress: path ?? portOf(remoteAddress, remotePort) }
+  return { secured, localAddress, remoteAddress: portOf(remoteAddress, remotePort) }
 }
 
 const dialOptions = (target: Target): net.SocketConnectOpts | undefined => {
@@ -150,6 +73,8 @@ const dialOptions = (target: Target): net.SocketConnectOpts | undefined => {
   if (address === undefined || net.isIP(address) === 0) return undefined
   return { host: address, port, autoSelectFamily: false, ...(localAddress === undefined ? {} : { localAddress }) }
 }
+
+const ignore = () => {}
 
 const dialled = (target: Target): string => escapeText(target.path ?? `${portOf(target.address, target.port)}`, 255)
 
@@ -172,10 +97,15 @@ const opened = (
       ))
     const onClose = () => fail()
     const onConnect = () => {
-      socket.off("error", fail).off("close", onClose)
+      // From here on the duplex hears them.
+      socket.off("error", fail).off("error", ignore).off("close", onClose)
       socket.setNoDelay(true)
-      const sessions = store && { store, server: target }
-      const duplex = nodeDuplex.make(socket, { ...infoOf(socket, target.path !== undefined, target.path), sessions })
+      const duplex = nodeDuplex.make(socket, {
+        secured: target.path !== undefined,
+        localAddress: socket.localAddress,
+        remoteAddress: target.path ?? portOf(target.address, target.port),
+        sessions: store && { store, server: target }
+      })
       hold(duplex)
       resume(Effect.succeed(duplex))
     }
@@ -183,8 +113,6 @@ const opened = (
     socket.connect(options)
     return Effect.sync(() => socket.off("connect", onConnect).destroy())
   })
-
-const ignore = () => {}
 
 const dial = Effect.fnUntraced(function*(
   socket: net.Socket,
@@ -199,11 +127,13 @@ const dial = Effect.fnUntraced(function*(
   }
   let duplex: Duplex | undefined
   socket.on("error", ignore)
-  const free = Effect.sync(() => {
-    duplex?.destroy()
-    socket.destroy()
-  })
-  yield* Scope.addFinalizer(yield* Scope.Scope, Effect.ignoreCause(free))
+  // Thousands of connections may be open: the scope of each holds one function, and no effect before it is run.
+  const free = () =>
+    Effect.ignoreCause(Effect.sync(() => {
+      duplex?.destroy()
+      socket.destroy()
+    }))
+  yield* Scope.addFinalizerExit(yield* Scope.Scope, free)
   return yield* opened(socket, target, options, sessions, (opened) => {
     duplex = opened
   })
@@ -248,7 +178,7 @@ export const layerWith = (options: Options): Layer.Layer<SmtpConnector, never, D
     Effect.map(Dns.Dns, (dns) => {
       const sessions = tlsSessions.make()
       return SmtpConnector.of({
-        resolve: resolveWith(dns, options.allowAddress ?? (() => true)),
+        resolve: resolveWith(dns, options.allowAddress),
         connect: (target) => Effect.suspend(() => dial(nodeDuplex.socket(), target, sessions)),
         localName: options.localName ?? systemName()
       })
@@ -291,7 +221,7 @@ export const fromSocket = (socket: net.Socket): Layer.Layer<SmtpConnector> =>
   Layer.effect(
     SmtpConnector,
     Effect.map(Dns.Dns, (dns) => {
-      const resolve = resolveWith(dns, () => true)
+      const resolve = resolveWith(dns)
       const claim = once("socket", "socket", () =>
         socket.destroyed ? "is destroyed" : socket.connecting || !socket.pending ? "is connected already" : undefined)
       return SmtpConnector.of({
@@ -434,7 +364,7 @@ export const layerProxy = (
           faultOf,
           resolveHere: proxy.resolves && allowAddress === undefined
             ? undefined
-            : resolveWith(dns, allowAddress ?? (() => true)),
+            : resolveWith(dns, allowAddress),
           tlsOptions,
           sessions: tlsSessions.make()
         }),

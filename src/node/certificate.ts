@@ -35,7 +35,7 @@ export interface CertificateAndKey {
  * @category models
  * @since 0.1.0
  */
-export interface Options {
+interface Options {
   /** The CN of the subject; clients look at `altNames` alone. */
   readonly commonName: string
   /** Subject alternative names, e.g. `"DNS:localhost"` and `"IP:127.0.0.1"`. */

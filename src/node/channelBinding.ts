@@ -61,6 +61,9 @@ const hashOf = (certificate: Buffer): string | undefined => {
   return parameter.tag === 0xa0 ? hashes[first(first(parameter.body).body).body.toString("hex")] : sha256
 }
 
+/** Those of certificates that are seen again, as with each session that is resumed. */
+const endPoints = new WeakMap<Uint8Array, ReadonlyArray<ChannelBinding>>()
+
 /**
  * The binding tls-server-end-point; none for a signature without a hash of its own, such as Ed25519.
  *
@@ -68,10 +71,14 @@ const hashOf = (certificate: Buffer): string | undefined => {
  * @since 0.1.0
  */
 export const endPoint = (certificate: Uint8Array): ReadonlyArray<ChannelBinding> => {
+  const known = endPoints.get(certificate)
+  if (known !== undefined) return known
   const hash = hashOf(Buffer.from(certificate))
-  return hash === undefined
+  const made: ReadonlyArray<ChannelBinding> = hash === undefined
     ? []
     : [{ type: "tls-server-end-point", data: createHash(hash).update(certificate).digest() }]
+  endPoints.set(certificate, made)
+  return made
 }
 
 /** RFC 5929 §3: the first Finished of the handshake, the client's unless a session was resumed; then it binds too little. */

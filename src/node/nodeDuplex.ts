@@ -13,6 +13,7 @@ import * as net from "node:net"
 import type { Duplex as NodeStream } from "node:stream"
 import * as tls from "node:tls"
 import { codeOf } from "../internal/errorCause.ts"
+import { sizeOf } from "../internal/octets.ts"
 import type { Duplex, Ended, Listener, TlsInfo, TlsUpgrade } from "../SmtpConnector.ts"
 import type { ETLS } from "../SmtpError.ts"
 import * as nodeTls from "./nodeTls.ts"
@@ -37,11 +38,9 @@ const ignore = () => {}
 /** Up to so many octets are copied into one array: that costs less than a write of several. */
 const few = 16_384
 
-const isFew = (chunks: ReadonlyArray<Uint8Array>): boolean => {
-  let octets = 0
-  for (const { length } of chunks) octets += length
-  return octets <= few
-}
+/** Octets that are gathered for one call of the system: at first and when it is slow, and at most. */
+const smallest = 65_536
+const largest = 524_288
 
 const owner = Symbol("owner")
 
@@ -80,6 +79,8 @@ function onError(this: Owned, cause: unknown): void {
   this[owner]?.finish({ _tag: codeOf(cause).startsWith("ERR_SSL_") ? "Tls" : "Errno", cause })
 }
 
+const release = (duplex: NodeDuplex): void => void duplex.release()
+
 class NodeDuplex implements Duplex {
   readonly secured: boolean
   readonly localAddress: string | undefined
@@ -93,6 +94,9 @@ class NodeDuplex implements Duplex {
   /** We ended or destroyed it: nothing is reported any more. */
   private isOver = false
   private hasSpoken = false
+  /** The stream that holds back what is written, until the end of the tick or until it is so much. */
+  private gathering: NodeStream | undefined
+  private most = smallest
   private readonly sessions: tlsSessions.Source | undefined
 
   constructor(stream: NodeStream, info: Info) {
@@ -151,15 +155,31 @@ class NodeDuplex implements Duplex {
 
   readonly write = (chunks: ReadonlyArray<Uint8Array>): boolean => {
     if (this.isOver || this.ended !== undefined) return true
-    const [first] = chunks
-    if (first !== undefined && chunks.length === 1) this.stream.write(first)
-    else if (isFew(chunks)) this.stream.write(Buffer.concat(chunks))
-    else {
-      this.stream.cork()
-      for (const chunk of chunks) this.stream.write(chunk)
-      this.stream.uncork()
+    if (sizeOf(chunks) <= few) {
+      this.stream.write(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks))
+      return !this.stream.writableNeedDrain
     }
-    return !this.stream.writableNeedDrain
+    this.gather()
+    for (const chunk of chunks) this.stream.write(chunk)
+    return this.stream.writableLength < this.most || this.release()
+  }
+
+  /** What is written from now until the end of the tick goes to the system in one call. */
+  private gather(): void {
+    if (this.gathering !== undefined) return
+    this.gathering = this.stream
+    this.stream.cork()
+    process.nextTick(release, this)
+  }
+
+  /** False: wait for the drain. As long as the system takes everything at once, the next gathering may be larger. */
+  release(): boolean {
+    const stream = this.gathering
+    if (stream === undefined) return true
+    this.gathering = undefined
+    stream.uncork()
+    this.most = stream.writableLength === 0 ? Math.min(largest, this.most * 2) : smallest
+    return !stream.writableNeedDrain
   }
 
   readonly end = (): void => {

@@ -92,6 +92,8 @@ const contextOf = (options: TlsOptions): Result.Result<tls.SecureContext, ETLS> 
 export interface Settings extends Expected {
   /** What `tls.connect` takes, beside the socket and a session. It lets every peer pass: {@link judge} decides. */
   readonly options: tls.ConnectionOptions
+  /** The certificate that Node has told of: only of a full handshake, and when the chain verified. */
+  readonly shown: () => tls.PeerCertificate | undefined
   /** Whether a peer that is not the one expected ends the handshake. Pins are always enforced. */
   readonly isEnforced: boolean
   readonly servername: string
@@ -118,7 +120,9 @@ export const settingsOf = (upgrade: TlsUpgrade): Result.Result<Settings, ETLS> =
     return Result.fail(refused("options.tlsOptions", `tlsOptions: ${fault.field} ${fault.message}`))
   }
   const pins = (policy.pins ?? []).flatMap((pin) => tlsOptions.canonicalPin(pin) ?? [])
+  let shown: tls.PeerCertificate | undefined
   return Result.map(contextFor(policy, contextOf), (secureContext) => ({
+    shown: () => shown,
     name,
     pins,
     policy,
@@ -129,7 +133,7 @@ export const settingsOf = (upgrade: TlsUpgrade): Result.Result<Settings, ETLS> =
       host: name,
       ...(net.isIP(name) === 0 ? { servername: name } : {}),
       rejectUnauthorized: false,
-      checkServerIdentity: () => undefined
+      checkServerIdentity: (_, certificate) => void (shown = certificate)
     }
   }))
 }
@@ -150,7 +154,7 @@ const certificateOf = (certificate: X509Certificate): PeerCertificate => ({
  * @category models
  * @since 0.1.0
  */
-export interface Judged {
+interface Judged {
   readonly info: TlsInfo
   readonly peer: Peer
 }
@@ -173,7 +177,7 @@ export const judge = (
 ): Result.Result<Judged, Error> => {
   const resumed = socket.isSessionReused()
   // Node calls every resumed TLS 1.3 connection authorized: what counts is what the full handshake showed.
-  const peer = resumed && kept !== undefined ? kept : peerOf(socket, settings.pins.length > 0)
+  const peer = resumed && kept !== undefined ? kept : peerOf(socket, settings.pins.length > 0, settings.shown())
   const found = identify(peer, settings)
   if (Result.isFailure(found) && settings.isEnforced) return Result.fail(found.failure)
   const [certificate] = peer.chain
@@ -222,7 +226,7 @@ const notTls = "ERR_SSL_WRONG_VERSION_NUMBER"
  * @category models
  * @since 0.1.0
  */
-export interface Failures {
+interface Failures {
   /** An 'error' event of the TLS socket. */
   readonly of: (cause: unknown) => ETLS
   /** The stream ended before the handshake did. */

@@ -26,7 +26,7 @@ import type { Source } from "./tlsSessions.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Options {
+interface Options {
   readonly proxy: Proxy
   readonly destination: Destination
   readonly port: number

@@ -29,11 +29,14 @@ const known = new WeakMap<TlsOptions, Known>()
 
 const valuesOf = (options: TlsOptions): Values => fields.flatMap((field): Values => [field, options[field]].flat())
 
-const isText = (value: unknown): boolean => value === undefined || typeof value === "string"
+const isText = (value: unknown): boolean =>
+  value === undefined || typeof value === "string" || (Array.isArray(value) && value.every(isText))
 
 /** The key under which options are shared; none for those with octets or a secret. */
-const keyOf = (options: TlsOptions, values: Values): string | undefined =>
-  values.every(isText) ? JSON.stringify(fields.map((field) => options[field])) : undefined
+const keyOf = (options: TlsOptions): string | undefined => {
+  const values = fields.map((field) => options[field])
+  return values.every(isText) ? JSON.stringify(values) : undefined
+}
 
 const share = (key: string, context: tls.SecureContext): void => {
   // Behind all others: the order of the map is the order of use.
@@ -45,6 +48,28 @@ const share = (key: string, context: tls.SecureContext): void => {
   }
 }
 
+type Make<E> = (options: TlsOptions) => Result.Result<tls.SecureContext, E>
+
+const sharedFor = <E>(key: string, options: TlsOptions, make: Make<E>): Result.Result<tls.SecureContext, E> => {
+  const alike = shared.get(key)
+  return Result.map(alike === undefined ? make(options) : Result.succeed(alike), (context) => {
+    share(key, context)
+    return context
+  })
+}
+
+const ownFor = <E>(options: TlsOptions, make: Make<E>): Result.Result<tls.SecureContext, E> => {
+  const values = valuesOf(options)
+  const before = known.get(options)
+  if (before?.values.length === values.length && values.every((value, i) => value === before.values[i])) {
+    return Result.succeed(before.context)
+  }
+  return Result.map(make(options), (context) => {
+    known.set(options, { values, context })
+    return context
+  })
+}
+
 /**
  * The context of some options, made once for all that are alike. Those that hold octets or a secret are known by their
  * identity, and theirs goes with them.
@@ -52,20 +77,7 @@ const share = (key: string, context: tls.SecureContext): void => {
  * @category constructors
  * @since 0.1.0
  */
-export const contextFor = <E>(
-  options: TlsOptions,
-  make: (options: TlsOptions) => Result.Result<tls.SecureContext, E>
-): Result.Result<tls.SecureContext, E> => {
-  const values = valuesOf(options)
-  const before = known.get(options)
-  if (before?.values.length === values.length && values.every((value, i) => value === before.values[i])) {
-    return Result.succeed(before.context)
-  }
-  const key = keyOf(options, values)
-  const alike = key === undefined ? undefined : shared.get(key)
-  return Result.map(alike === undefined ? make(options) : Result.succeed(alike), (context) => {
-    known.set(options, { values, context })
-    if (key !== undefined) share(key, context)
-    return context
-  })
+export const contextFor = <E>(options: TlsOptions, make: Make<E>): Result.Result<tls.SecureContext, E> => {
+  const key = keyOf(options)
+  return key === undefined ? ownFor(options, make) : sharedFor(key, options, make)
 }

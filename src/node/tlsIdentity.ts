@@ -44,7 +44,7 @@ export interface Expected {
  * @category models
  * @since 0.1.0
  */
-export interface Identity {
+interface Identity {
   /** The name of the certificate that is the one expected, wildcards as they stand; or the pin of the peer itself. */
   readonly identity: string
   readonly pin: string | undefined
@@ -62,7 +62,8 @@ export const pinMismatch = "ERR_TLS_PIN_MISMATCH"
 const maxChain = 16
 
 /**
- * What a socket's peer showed; `isWhole`: with the certificates of its issuers, of which pins can be.
+ * What a socket's peer showed; `isWhole`: with the certificates of its issuers, of which pins can be. `known` is the
+ * certificate where Node has told of it already.
  *
  * **Gotchas**
  *
@@ -71,12 +72,10 @@ const maxChain = 16
  * @category constructors
  * @since 0.1.0
  */
-export const peerOf = (socket: tls.TLSSocket, isWhole: boolean): Peer => {
+export const peerOf = (socket: tls.TLSSocket, isWhole: boolean, known?: tls.PeerCertificate): Peer => {
   const chain: Array<X509Certificate> = []
-  let shown: Partial<tls.DetailedPeerCertificate> | undefined = isWhole
-    ? socket.getPeerCertificate(true)
-    : { raw: socket.getPeerCertificate().raw }
-  while (shown?.raw !== undefined && chain.length < maxChain) {
+  let shown: Partial<tls.DetailedPeerCertificate> | undefined = known ?? socket.getPeerCertificate(isWhole)
+  while (shown?.raw !== undefined && chain.length < (isWhole ? maxChain : 1)) {
     chain.push(new X509Certificate(shown.raw))
     // A root is its own issuer.
     shown = shown.issuerCertificate === shown ? undefined : shown.issuerCertificate

@@ -153,13 +153,13 @@ const policyOf = (options: TlsOptions): { readonly [K in keyof Required<TlsOptio
 })
 
 /**
- * The key of a server under a policy: host, port, path, the name to verify, and every TLS option, as one digest.
+ * The key of a server under a policy: host, port, path, the name to verify, and every TLS option, secrets as digests.
  *
  * @category getters
  * @since 0.1.0
  */
 export const keyOf = (server: Server, name: string, options: TlsOptions): string =>
-  digest(JSON.stringify([server.host, server.port, server.path, name, policyOf(options)]))
+  JSON.stringify([server.host, server.port, server.path, name, policyOf(options)])
 
 /**
  * Where the handshakes of one connection find sessions.
@@ -178,7 +178,7 @@ export interface Source {
  * @category models
  * @since 0.1.0
  */
-export interface Slot {
+interface Slot {
   /** The session to offer. */
   readonly kept: Kept | undefined
   /** The handshake that offered a session was lost. */

@@ -113,6 +113,20 @@ export const received: Mutants = {
       test: smuggling
     },
     {
+      name: "a message goes with its MAIL, whether MAIL may be refused with 530 or not",
+      file: "src/internal/transaction/deliver.ts",
+      search: "dialogue.takesMail && dialogue.protocol",
+      replace: "dialogue.protocol",
+      test: smuggling
+    },
+    {
+      name: "a server that offers STARTTLS is not taken to wait for it",
+      file: "src/SmtpConnection.ts",
+      search: "capabilities.auth.length === 0 && !session.capabilities.startTls",
+      replace: "capabilities.auth.length === 0",
+      test: smuggling
+    },
+    {
       name: "transactions are said without RSET between them",
       file: "src/internal/transaction/sendAll.ts",
       search: "state.begin(prepared.run, true)",
@@ -310,7 +324,7 @@ export const received: Mutants = {
   S20: [
     {
       name: "IP literals are not asked about",
-      file: "src/node/NodeConnector.ts",
+      file: "src/node/targets.ts",
       search: "const allowed = addresses.filter(allow)",
       replace: "const allowed = addresses.filter((address) => address === host || allow(address))",
       test: connector

@@ -20,7 +20,7 @@ export const written: Mutants = {
     },
     {
       name: "a path is put into the line as it came",
-      file: "src/SmtpCommand.ts",
+      file: "src/internal/pathLine.ts",
       search: "line = `${verb}:<${parsed.success.path}>`",
       replace: "line = `${verb}:<${path}>`",
       test: command
@@ -42,8 +42,8 @@ export const written: Mutants = {
     {
       name: "a command may have any length",
       file: "src/SmtpCommand.ts",
-      search: "return octets.length > most",
-      replace: "return octets.length > most * 1000",
+      search: "return octets > most ?",
+      replace: "return octets > most * 1000 ?",
       test: command
     }
   ],
@@ -183,8 +183,8 @@ export const written: Mutants = {
     {
       name: "a lone CR inside text passes",
       file: "src/internal/octets.ts",
-      search: "export const controlLimit = 0x0e",
-      replace: "export const controlLimit = 0x0d",
+      search: "const controlLimit = 0x0e",
+      replace: "const controlLimit = 0x0d",
       test: stuffing
     },
     {

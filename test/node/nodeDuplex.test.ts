@@ -77,6 +77,82 @@ describe("the duplex", () => {
       assert.strictEqual(duplex.write([]), true)
     }))
 
+  /** A system that tells what it is given at once, and takes it when it is told to. */
+  const system = Effect.gen(function*() {
+    const calls: Array<Buffer> = []
+    const waiting: Array<() => void> = []
+    const state = { isSlow: false }
+    const stream = new Duplex({
+      read: () => {},
+      writev: (chunks, done) => {
+        calls.push(Buffer.concat(chunks.map(({ chunk }) => chunk as Buffer)))
+        if (state.isSlow) waiting.push(done)
+        else done()
+      }
+    })
+    const duplex = yield* open({ host: "ignored", port: 25 }).pipe(
+      Effect.provide(NodeConnector.fromConnection(stream, { secured: true }))
+    )
+    return { calls, duplex, recorder: record(duplex), state, take: () => waiting.shift()?.() }
+  })
+
+  const kibibyte = 1024
+  const large = (n: number) => new Uint8Array(32 * kibibyte).fill(n)
+  const sizes = (calls: ReadonlyArray<Buffer>) => calls.map(({ length }) => length / kibibyte)
+  const nextTick = Effect.callback<void>((resume) => process.nextTick(() => resume(Effect.void)))
+
+  it.effect("gives the system what is written in one tick in calls that grow, and each ends in a drain", () =>
+    Effect.gen(function*() {
+      const { calls, duplex, recorder } = yield* system
+      let written = 0
+      for (let n = 0; n < 6; n++) {
+        while (duplex.write([large(written++)])) assert.lengthOf(calls, n)
+        yield* until(() => recorder.drains === n + 1)
+      }
+      assert.deepStrictEqual(sizes(calls), [64, 128, 256, 512, 512, 512])
+      const octets = Array.from({ length: written }, (_, n) => large(n))
+      assert.isTrue(Buffer.concat(calls).equals(Buffer.concat(octets)))
+    }))
+
+  it.effect("holds nothing back beyond the tick, nor from what is written behind it, nor from the end", () =>
+    Effect.gen(function*() {
+      const { calls, duplex } = yield* system
+      assert.isTrue(duplex.write([large(1)]))
+      assert.lengthOf(calls, 0)
+      yield* nextTick
+      assert.deepStrictEqual(sizes(calls), [32])
+      duplex.write([large(2)])
+      duplex.write([bytes(".\r\n")])
+      yield* nextTick
+      assert.strictEqual(calls[1]?.subarray(-3).toString(), ".\r\n")
+      duplex.write([large(3)])
+      duplex.end()
+      assert.deepStrictEqual(sizes(calls.slice(2)), [32])
+    }))
+
+  it.effect("gives a system that does not take all at once a little at a time", () =>
+    Effect.gen(function*() {
+      const { calls, duplex, recorder, state, take } = yield* system
+      for (let n = 0; n < 3; n++) {
+        while (duplex.write([large(0)]));
+        yield* until(() => recorder.drains === n + 1)
+      }
+      state.isSlow = true
+      let writes = 1
+      while (duplex.write([large(0)])) writes++
+      assert.strictEqual(writes, 16)
+      for (let n = 0; n < 3; n++) {
+        assert.isFalse(duplex.write([large(0), large(0)]))
+        assert.lengthOf(calls, 4 + n)
+        take()
+        yield* until(() => calls.length === 5 + n)
+      }
+      assert.deepStrictEqual(sizes(calls), [64, 128, 256, 512, 64, 64, 64])
+      assert.strictEqual(recorder.drains, 3)
+      take()
+      yield* until(() => recorder.drains === 4)
+    }))
+
   it.effect("answers false when the peer reads slowly, and reports the drain", () =>
     Effect.gen(function*() {
       const { duplex, peer, raw } = yield* pair()

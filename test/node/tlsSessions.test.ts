@@ -389,7 +389,7 @@ describe("the store", () => {
       tlsSessions.keyOf(at, "mx.test", { rejectUnauthorized: false })
     ]
     assert.strictEqual(new Set(keys).size, keys.length)
-    for (const one of keys) assert.match(one, /^[0-9a-f]{64}$/)
+    for (const one of keys) assert.notInclude(one, "canary")
     assert.strictEqual(
       tlsSessions.keyOf(at, "mx.test", { ca: [bytes("x")], key: Redacted.make(bytes("y")) }),
       tlsSessions.keyOf(at, "mx.test", { ca: "x", key: Redacted.make("y") })

@@ -9,7 +9,6 @@ import { again } from "../telemetry/observe.ts"
 import { mayRepeat } from "./again.ts"
 import { type Client, type ClientError, withSendAll } from "./model.ts"
 
-
 /**
  * A client whose `send` tries again after temporary failures, as the schedule says.
  *

@@ -12,7 +12,7 @@ import { converse } from "./converse.ts"
 import type { Run } from "./model.ts"
 import * as state from "./run.ts"
 
-export const inBody = { stage: "BODY", command: "BDAT" } as const
+const inBody = { stage: "BODY", command: "BDAT" } as const
 
 /** Octets gathered before they are worth a chunk: servers answer each. It doubles, up to the most, while they come fast. */
 const enough = 65_536
@@ -46,7 +46,7 @@ export const last = Effect.fnUntraced(function*<E, R>({ dialogue }: Run<E, R>, o
   return all.at(-1)!
 })
 
-export interface Framer {
+interface Framer {
   readonly push: (octets: ReadonlyArray<Uint8Array>) => Effect.Effect<void, SmtpError.SmtpError>
   /** Ends in a refusal that has come: nothing more is worth saying. */
   readonly settle: Effect.Effect<void, SmtpError.SmtpError>

@@ -20,7 +20,8 @@ const load = (how: string): string => `200 × 1 KiB over 1 connection, 50 ms rou
 /** What a round trip takes on this network, on this machine, at this time: packets are held back by a program. */
 const measured = {
   extra: { contender: { program: "raw", args: { task: "send", messages: 50 } }, server: sink() },
-  note: ({ extra }) => extra === undefined ? "" : `a bare round trip took ${(extra.wall / extra.messages / 2 * 1000).toFixed(1)} ms`
+  note: ({ extra }) =>
+    extra === undefined ? "" : `a bare round trip took ${(extra.wall / extra.messages / 2 * 1000).toFixed(1)} ms`
 } satisfies Partial<Comparison>
 
 export const slowLink: ReadonlyArray<Comparison> = [
