@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Option from "effect/Option"
 import * as Result from "effect/Result"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Envelope from "./Envelope.ts"
 import { withTotal } from "./internal/deadline.ts"
@@ -125,7 +125,7 @@ class Conversation implements SmtpTransaction.Dialogue {
   readonly session: SmtpHandshake.Session
   readonly options: options.Resolved
   readonly budget: number
-  readonly #origin: Origin
+  readonly origin: Origin
   needsReset = false
   takesMail: boolean
   transactions = 0
@@ -134,7 +134,7 @@ class Conversation implements SmtpTransaction.Dialogue {
   constructor(session: SmtpHandshake.Session, resolved: options.Resolved, origin: Origin) {
     this.session = session
     this.options = resolved
-    this.#origin = origin
+    this.origin = origin
     this.takesMail = session.capabilities.auth.length === 0 && !session.capabilities.startTls
     const isOutOfStep = outOfStep.isKnown(connectorOf(origin), resolved.endpoint)
     this.budget = isOutOfStep || !resolved.pipelining ? 1 : maxUnread
@@ -145,11 +145,11 @@ class Conversation implements SmtpTransaction.Dialogue {
   }
 
   onOutOfStep(): void {
-    outOfStep.remember(connectorOf(this.#origin), this.options.endpoint)
+    outOfStep.remember(connectorOf(this.origin), this.options.endpoint)
   }
 
   onFinal(millis: number): void {
-    metrics.passed(this.#origin, "final", millis, undefined)
+    metrics.passed(this.origin, "final", millis, undefined)
   }
 }
 
@@ -163,9 +163,7 @@ class Connection implements SmtpConnection {
   constructor(dialogue: Conversation) {
     this.#dialogue = dialogue
     this.#sender = new Sender(dialogue, dialogue.options, this)
-    dialogue.session.wire.onViolation = () => {
-      if (dialogue.hasGrouped) dialogue.onOutOfStep()
-    }
+    dialogue.session.wire.witness = this
   }
 
   get greeting(): SmtpReply.SmtpReply {
@@ -287,23 +285,25 @@ class Connection implements SmtpConnection {
     return Effect.suspend(() => this.#sender.turn.within(this.#goodbye))
   }
 
+  onViolation(): void {
+    if (this.#dialogue.hasGrouped) this.#dialogue.onOutOfStep()
+  }
+
   /** What the scope does before it frees the wire: QUIT, when nobody is in the middle of something. */
-  release(isInterrupted: boolean): Effect.Effect<void> {
+  onRelease(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
     if (this.#wire.failure !== undefined) return Effect.void
+    const isInterrupted = Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)
     const goodbye = isInterrupted ? Effect.sync(() => this.#wire.leave()) : Effect.interruptible(this.#goodbye)
-    return Effect.ignoreCause(this.#sender.turn.ifFree(goodbye))
+    return this.#sender.turn.ifFree(goodbye).pipe(Effect.ignoreCause, Effect.provideContext(this.#dialogue.origin))
   }
 }
 
-const begin = Effect.fnUntraced(function*(session: SmtpHandshake.Session, resolved: options.Resolved, origin: Origin) {
-  const connection = new Connection(new Conversation(session, resolved, origin))
-  yield* Scope.addFinalizerExit(yield* Scope.Scope, (exit) => {
-    const isInterrupted = Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)
-    return Effect.provideContext(connection.release(isInterrupted), origin)
-  })
-  if (resolved.auth !== undefined) yield* connection.login(resolved.auth)
-  return connection as SmtpConnection
-})
+const begin = (session: SmtpHandshake.Session, resolved: options.Resolved, origin: Origin) => {
+  const connection: SmtpConnection = new Connection(new Conversation(session, resolved, origin))
+  return resolved.auth === undefined
+    ? Effect.succeed(connection)
+    : Effect.as(connection.login(resolved.auth), connection)
+}
 
 /**
  * Opens a connection: dial, greeting, EHLO, TLS as `options.tls` asks, and login when `options.auth` is given.

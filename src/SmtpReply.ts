@@ -314,10 +314,10 @@ class ReplyDecoder implements Decoder {
     if (this.lines.length > 0 && line.code !== this.code) return this.fail("the lines of a reply differ in their code")
     if (this.lines.length >= maxLines) return this.fail(`a reply has more than ${maxLines} lines`)
     this.code = line.code
-    this.lines.push(line.text)
-    if (!line.isLast) return
-    const lines = this.lines
-    this.lines = []
+    if (!line.isLast) return void this.lines.push(line.text)
+    // Mostly it is the only one; an array that was pushed to has room for sixteen more.
+    const lines = this.lines.length === 0 ? [line.text] : this.lines.concat(line.text)
+    if (lines.length > 1) this.lines = []
     this.replyLength = 0
     onReply(new Bare(this.code, lines))
   }

@@ -16,7 +16,7 @@ import type { Deadlines, Resolved } from "./internal/options.ts"
 import { timed } from "./internal/telemetry/phases.ts"
 import * as Transcript from "./internal/transcript.ts"
 import { upgrade } from "./internal/upgrade.ts"
-import { Waiters } from "./internal/waiter.ts"
+import { Waiters, type Witness } from "./internal/waiter.ts"
 import { type Expired, Watchdog } from "./internal/watchdog.ts"
 import * as SmtpCommand from "./SmtpCommand.ts"
 import type * as SmtpConnector from "./SmtpConnector.ts"
@@ -74,8 +74,8 @@ export class SmtpWire implements SmtpConnector.Listener {
   /** When octets came last. */
   #heardAt = -Infinity
   readonly #waiters = new Waiters()
-  /** Called when the server broke the grammar or the order of replies. */
-  onViolation: () => void = ignore
+  /** Who is told of what becomes of the wire. */
+  witness: Witness | undefined
   #inBody = false
   /** The last reply was a 3yz: what the server reads next is not taken for a command. */
   #isHeld = false
@@ -161,12 +161,8 @@ export class SmtpWire implements SmtpConnector.Listener {
     if (isFirst || failure._tag === "Quit") this.#failure = failure
     if (!isFirst) return
     const isOutOfOrder = failure._tag === "Unsolicited" && failure.reply.code !== 421
-    if (isOutOfOrder || failure._tag === "Grammar") this.onViolation()
+    if (isOutOfOrder || failure._tag === "Grammar") this.witness?.onViolation()
     this.#duplex.destroy()
-    this.#announce()
-  }
-
-  #announce(): void {
     this.#deliver()
     this.#waiters.end((where) => this.error(where))
     this.#watchdog.stop()
@@ -260,21 +256,22 @@ export class SmtpWire implements SmtpConnector.Listener {
 
   /** Waits until there is a reply to take. Whoever interrupts it has to fail the wire, or to wait again. */
   arrival(where: Where): Effect.Effect<void, SmtpError.WireError> {
-    return this.#waiters.wait("reply", where, () => {
-      if (this.#arrived.length > 0) return Effect.void
-      return this.#failure && Effect.fail(this.error(where) as SmtpError.WireError)
-    })
+    return this.#waiters.wait("reply", where, () => this.#arrived.length > 0 ? Effect.void : this.#lost(where))
+  }
+
+  #lost(where: Where): Effect.Effect<never, SmtpError.WireError> | undefined {
+    return this.#failure && Effect.fail(this.error(where) as SmtpError.WireError)
   }
 
   /** The next reply. Whoever interrupts it has to fail the wire, or to receive again. */
   receive(where: Where): Effect.Effect<SmtpReply.SmtpReply, SmtpError.WireError> {
-    return Effect.suspend(() => {
+    const received = this.#waiters.wait("reply", where, () => {
       const reply = this.take()
-      if (reply === undefined) return Effect.andThen(this.arrival(where), this.receive(where))
-      return this.#transcript.isOn
-        ? Effect.as(this.#transcript.server(reply, where.stage === "AUTH"), reply)
-        : Effect.succeed(reply)
+      return reply === undefined ? this.#lost(where) : Effect.succeed(reply)
     })
+    return this.#transcript.isOn
+      ? Effect.tap(received, (reply) => this.#transcript.server(reply, where.stage === "AUTH"))
+      : received
   }
 
   /** What is said and answered, for whoever takes replies himself. */
@@ -294,10 +291,9 @@ export class SmtpWire implements SmtpConnector.Listener {
     return Effect.suspend(() => {
       const octets = SmtpCommand.encode(command)
       if (Result.isFailure(octets)) return Effect.die(octets.failure)
-      const said = Effect.suspend(() => this.#say(command, octets.success, where))
       return this.#failure === undefined && this.#transcript.isOn
-        ? Effect.andThen(this.#transcript.client(command), said)
-        : said
+        ? Effect.flatMap(this.#transcript.client(command), () => this.#say(command, octets.success, where))
+        : this.#say(command, octets.success, where)
     })
   }
 
@@ -336,10 +332,7 @@ export class SmtpWire implements SmtpConnector.Listener {
   }
 
   #drained(where: Where): Effect.Effect<void, SmtpError.SmtpError> {
-    return this.#waiters.wait("drain", where, () => {
-      if (this.#failure !== undefined) return Effect.fail(this.error(where))
-      return this.#mustDrain ? undefined : Effect.void
-    })
+    return this.#waiters.wait("drain", where, () => this.#lost(where) ?? (this.#mustDrain ? undefined : Effect.void))
   }
 
   /**
@@ -370,10 +363,14 @@ export class SmtpWire implements SmtpConnector.Listener {
     return this.#duplex.remoteAddress
   }
 
+  /** Tells of the failure of the wire, until it is told to stop. */
+  onFailure(where: Where, told: (error: Effect.Effect<never, SmtpError.SmtpError>) => void): () => void {
+    return this.#waiters.add({ kind: "failure", where, resume: told, wake: ignore })
+  }
+
   /** Never succeeds; fails when the wire does. For racing against what the wire cannot see. */
   failed(where: Where): Effect.Effect<never, SmtpError.SmtpError> {
-    const failed = this.#waiters.wait("failure", where, () => this.#failure && Effect.fail(this.error(where)))
-    return failed as Effect.Effect<never, SmtpError.SmtpError>
+    return this.#waiters.wait("failure", where, () => this.#lost(where))
   }
 
   /** The greeting: the one reply that answers no command of ours. Reading starts here. */
@@ -442,7 +439,10 @@ export const make = Effect.fnUntraced(function*(
   options: Options
 ): Effect.fn.Return<SmtpWire, never, Scope.Scope> {
   const wire = new SmtpWire(duplex, yield* alarm, options)
-  yield* Scope.addFinalizer(yield* Scope.Scope, Effect.sync(() => wire.fail({ _tag: "Released" })))
+  yield* Scope.addFinalizerExit(yield* Scope.Scope, (exit) => {
+    const free = Effect.sync(() => wire.fail({ _tag: "Released" }))
+    return wire.witness === undefined ? free : Effect.andThen(wire.witness.onRelease(exit), free)
+  })
   wire.watch()
   return wire
 })

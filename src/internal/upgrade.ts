@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import type { TlsInfo } from "../SmtpConnector.ts"
 import * as SmtpError from "../SmtpError.ts"
 import type { Transcript } from "./transcript.ts"
+import { unless } from "./within.ts"
 
 /** What an upgrade asks of its wire. */
 interface Upgradable {
@@ -15,7 +16,10 @@ interface Upgradable {
   readonly fail: (failure: SmtpError.Failure) => void
   readonly arm: (timeout: SmtpError.TimeoutName) => void
   readonly disarm: () => void
-  readonly failed: (where: SmtpError.Where) => Effect.Effect<never, SmtpError.SmtpError>
+  readonly onFailure: (
+    where: SmtpError.Where,
+    told: (error: Effect.Effect<never, SmtpError.SmtpError>) => void
+  ) => () => void
 }
 
 const surplus = (command: string): SmtpError.ETLS =>
@@ -32,14 +36,6 @@ const lost = (failure: SmtpError.Failure, command: string): SmtpError.ETLS =>
     ...(failure._tag === "Errno" ? { cause: failure.cause } : {})
   })
 
-/** Never succeeds; fails when a deadline does away with the wire in the middle of a handshake, and with it the socket. */
-const expired = (wire: Upgradable, command: string): Effect.Effect<never, SmtpError.ETIMEDOUT> =>
-  Effect.catchIf(
-    wire.failed({ stage: "TLS", command }) as Effect.Effect<never, SmtpError.WireError>,
-    (error): error is Exclude<SmtpError.WireError, SmtpError.ETIMEDOUT> => error._tag !== "ETIMEDOUT",
-    () => Effect.never
-  )
-
 /** The handshake, unless octets are held that came before it: there the wire is closed. */
 export const upgrade = (
   wire: Upgradable,
@@ -53,16 +49,16 @@ export const upgrade = (
     }
     if (wire.failure !== undefined) return Effect.fail(lost(wire.failure, command))
     wire.arm("tls")
-    return handshake.pipe(
-      Effect.raceFirst(expired(wire, command)),
-      Effect.onExit((exit) =>
-        Effect.sync(() => {
-          wire.disarm()
-          if (Exit.isFailure(exit)) wire.fail({ _tag: "Released" })
-        })
-      ),
-      Effect.tap(({ authorized, cipher, protocol }) =>
-        wire.transcript.event(`${protocol} ${cipher}, certificate ${authorized ? "verified" : "not verified"}`)
-      )
-    )
+    // A deadline may do away with the wire in the middle of the handshake, and with it the socket.
+    const expired = (end: (error: Effect.Effect<never, SmtpError.ETIMEDOUT>) => void) =>
+      wire.onFailure({ stage: "TLS", command }, (error) => {
+        if (wire.failure?._tag === "Deadline") end(error as Effect.Effect<never, SmtpError.ETIMEDOUT>)
+      })
+    const secured = Effect.onExitPrimitive(unless(handshake, expired), (exit) => {
+      wire.disarm()
+      if (Exit.isFailure(exit)) wire.fail({ _tag: "Released" })
+      return undefined
+    })
+    return Effect.tap(secured, ({ authorized, cipher, protocol }) =>
+      wire.transcript.event(`${protocol} ${cipher}, certificate ${authorized ? "verified" : "not verified"}`))
   })

@@ -1,7 +1,8 @@
 /**
- * Who waits on a wire: for a reply, until the transport takes more, or for its failure alone.
+ * Who waits on a wire: for a reply, until the transport takes more, or for its failure alone; and who is told of it.
  */
 import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import type * as SmtpError from "../SmtpError.ts"
 
 /** What is waited for. */
@@ -9,36 +10,48 @@ type For = "reply" | "drain" | "failure"
 
 interface Waiter {
   readonly kind: For
-  readonly resume: (effect: Effect.Effect<never, SmtpError.SmtpError> | Effect.Effect<void>) => void
+  readonly resume: (effect: Effect.Effect<never, SmtpError.SmtpError>) => void
+  readonly wake: () => void
   /** Where he stands, for the error that the wait may end in. */
   readonly where: SmtpError.Where
+}
+
+/** Is told that the server broke the grammar or the order of replies, and before the scope frees the wire. */
+export interface Witness {
+  readonly onViolation: () => void
+  readonly onRelease: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
 }
 
 export class Waiters {
   readonly #all: Array<Waiter> = []
 
-  /** Waits, unless `now` says that there is nothing to wait for. */
-  wait<E extends SmtpError.SmtpError>(
+  /** Takes one in; what it gives takes him out. */
+  add(waiter: Waiter): () => void {
+    this.#all.push(waiter)
+    return () => {
+      const at = this.#all.indexOf(waiter)
+      if (at >= 0) this.#all.splice(at, 1)
+    }
+  }
+
+  /** Waits until `now` gives something; it is asked at first, and when he is woken. */
+  wait<A, E extends SmtpError.SmtpError>(
     kind: For,
     where: SmtpError.Where,
-    now: () => Effect.Effect<void, E> | undefined
-  ): Effect.Effect<void, E> {
+    now: () => Effect.Effect<A, E> | undefined
+  ): Effect.Effect<A, E> {
     return Effect.callback((resume) => {
       const known = now()
       if (known !== undefined) return resume(known)
-      const waiter: Waiter = { kind, resume: resume as Waiter["resume"], where }
-      this.#all.push(waiter)
-      return Effect.sync(() => {
-        const at = this.#all.indexOf(waiter)
-        if (at >= 0) this.#all.splice(at, 1)
-      })
+      const wake = () => resume(now()!)
+      return Effect.sync(this.add({ kind, resume: resume as unknown as Waiter["resume"], wake, where }))
     })
   }
 
   /** Wakes him who waits for this. */
   wake(kind: "reply" | "drain"): void {
     const at = this.#all.findIndex((waiter) => waiter.kind === kind)
-    if (at >= 0) this.#all.splice(at, 1)[0]!.resume(Effect.void)
+    if (at >= 0) this.#all.splice(at, 1)[0]!.wake()
   }
 
   /** All waits end in an error. */

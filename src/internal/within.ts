@@ -4,27 +4,37 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import { type Alarm, alarm } from "./alarm.ts"
+import { alarm } from "./alarm.ts"
 
-/** What a fiber ends in; undefined when the time is over before. */
-const awaited = <A, E>(
-  fiber: Fiber.Fiber<A, E>,
-  alarm: Alarm,
-  millis: number
-): Effect.Effect<Exit.Exit<A, E> | undefined> =>
+/** Watches for what ends a wait; gives what ends the watch. */
+type Watch<E> = (end: (instead: Effect.Effect<never, E>) => void) => () => void
+
+const awaited = <A, E, E2>(fiber: Fiber.Fiber<A, E>, watch: Watch<E2>): Effect.Effect<A, E | E2> =>
   Effect.callback((resume) => {
-    const end = (exit: Exit.Exit<A, E> | undefined) => {
-      alarm.remove(sleeper)
-      resume(Effect.succeed(exit))
+    const end = (effect: Effect.Effect<A, E | E2>) => {
+      stop()
+      resume(effect)
     }
-    const sleeper = { wakeAt: alarm.now() + millis, look: () => end(undefined) }
-    alarm.add(sleeper)
+    const stop = watch(end)
     const forget = fiber.addObserver(end)
     return Effect.sync(() => {
       forget()
-      alarm.remove(sleeper)
+      stop()
     })
   })
+
+/** An effect that is interrupted, and ends in another, when that comes first. */
+export const unless = <A, E, R, E2>(self: Effect.Effect<A, E, R>, watch: Watch<E2>): Effect.Effect<A, E | E2, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(
+      Effect.forkChild(restore(self), { startImmediately: true }),
+      (fiber) =>
+        fiber.pollUnsafe() ?? Effect.onExit(
+          restore(awaited(fiber, watch)),
+          () => fiber.pollUnsafe() === undefined ? Fiber.interrupt(fiber) : Effect.void
+        )
+    )
+  )
 
 /** An effect that is interrupted, and ends in another, when it takes longer. */
 export const within = <A, E, R, E2>(
@@ -32,14 +42,9 @@ export const within = <A, E, R, E2>(
   millis: number,
   orElse: Effect.Effect<never, E2>
 ): Effect.Effect<A, E | E2, R> =>
-  Exit.isExit(self) ?
-    self :
-    Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(Effect.forkChild(restore(self), { startImmediately: true }), (fiber): Effect.Effect<A, E | E2> => {
-        const waited = Effect.flatMap(alarm, (alarm) => awaited(fiber, alarm, millis))
-        return fiber.pollUnsafe() ?? Effect.matchCauseEffect(restore(waited), {
-          onSuccess: (exit): Effect.Effect<A, E | E2> => exit ?? Effect.andThen(Fiber.interrupt(fiber), orElse),
-          onFailure: (cause) => Effect.andThen(Fiber.interrupt(fiber), Effect.failCause(cause))
-        })
-      })
-    )
+  Exit.isExit(self) ? self : Effect.flatMap(alarm, (alarm) =>
+    unless(self, (end) => {
+      const sleeper = { wakeAt: alarm.now() + millis, look: () => end(orElse) }
+      alarm.add(sleeper)
+      return () => alarm.remove(sleeper)
+    }))

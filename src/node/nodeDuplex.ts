@@ -88,7 +88,7 @@ class NodeDuplex implements Duplex {
   failedToResume = false
   private stream: NodeStream
   /** The stream, and those that it lies on. */
-  private readonly layers: Array<NodeStream> = []
+  private layers: ReadonlyArray<NodeStream> = []
   private listener: Listener | undefined
   private ended: Ended | undefined
   /** We ended or destroyed it: nothing is reported any more. */
@@ -111,7 +111,7 @@ class NodeDuplex implements Duplex {
 
   /** Takes responsibility: from here on an 'error' event never goes unheard, even after `destroy`. */
   private adopt(stream: NodeStream): void {
-    this.layers.push(stream)
+    this.layers = this.layers.concat(stream)
     stream.on("error", ignore)
   }
 
