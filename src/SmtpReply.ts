@@ -207,7 +207,9 @@ const decodeText = (octets: Uint8Array, from: number, end: number): string => {
   const length = end - from
   if (length <= 0) return ""
   if (length > longestKnown) return utf8.decode(octets.subarray(from, end))
-  const place = (length * 7 + octets[from + (length >> 1)]! * 5 + octets[end - 1]!) % knownTexts
+  const quarter = octets[from + (length >> 2)]!
+  const middle = octets[from + (length >> 1)]!
+  const place = (length * 7 + quarter * 3 + middle * 5 + octets[end - 1]!) % knownTexts
   const found = known[place]
   if (found?.octets.length === length && isSame(found.octets, octets, from)) return found.text
   const own = octets.slice(from, end)

@@ -24,6 +24,7 @@ import * as SmtpError from "../src/SmtpError.ts"
 import { SmtpServer } from "../src/testing/index.ts"
 import { flights, grouped, inTurn, type Mode, open } from "./support/modes.ts"
 import { assertHidden } from "./support/secrets.ts"
+import { makeTracer } from "./support/spans.ts"
 
 const { SmtpClient: Client } = SmtpClient
 const options: SmtpClient.Options = { host: "mx.test", name: "me.test" }
@@ -197,14 +198,7 @@ describe("sendAll", () => {
 describe("the spans of sendAll", () => {
   it.effect("are one smtp.send for each mail, which says what became of it", () =>
     Effect.suspend(() => {
-      const spans: Array<Tracer.NativeSpan> = []
-      const tracer = Tracer.make({
-        span: (given) => {
-          const span = new Tracer.NativeSpan(given)
-          spans.push(span)
-          return span
-        }
-      })
+      const { spans, tracer } = makeTracer()
       return withClient(
         { faults: [SmtpServer.at("rcpt", SmtpServer.answer(550, "5.1.1 no"), { occurrence: 2 })] },
         Effect.gen(function*() {

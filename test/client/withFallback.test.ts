@@ -6,13 +6,13 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
-import * as Tracer from "effect/Tracer"
 import type { ClientError } from "../../src/internal/client/model.ts"
 import { isReplayable } from "../../src/internal/message.ts"
 import * as SmtpClient from "../../src/SmtpClient.ts"
 import * as SmtpConnection from "../../src/SmtpConnection.ts"
 import * as SmtpError from "../../src/SmtpError.ts"
 import { SmtpServer } from "../../src/testing/index.ts"
+import { makeTracer } from "../support/spans.ts"
 import * as stub from "./stub.ts"
 
 const { envelope, errors } = stub
@@ -122,14 +122,7 @@ describe("withFallback", () => {
     const logger = Logger.make(({ logLevel, message }) => {
       logged.push(`${logLevel} ${[message].flat().join(" ")}`)
     })
-    const spans: Array<Tracer.NativeSpan> = []
-    const tracer = Tracer.make({
-      span: (options) => {
-        const span = new Tracer.NativeSpan(options)
-        spans.push(span)
-        return span
-      }
-    })
+    const { spans, tracer } = makeTracer()
     return Effect.gen(function*() {
       const client = (error: ClientError) => stub.make(() => Effect.fail(error))
       const smtp = SmtpClient.withFallback([
