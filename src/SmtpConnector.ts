@@ -161,6 +161,7 @@ export type Ended = { readonly _tag: "Closed" } | { readonly _tag: "Errno" | "Tl
  * @since 0.1.0
  */
 export interface Listener {
+  /** The octets are the listener's until it returns: the next read may be into the same array. What is kept is copied. */
   readonly onData: (octets: Uint8Array) => void
   /** What `write` refused to buffer further has been taken. */
   readonly onDrain: () => void

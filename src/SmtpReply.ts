@@ -212,7 +212,8 @@ const decodeText = (octets: Uint8Array, from: number, end: number): string => {
   const place = (length * 7 + quarter * 3 + middle * 5 + octets[end - 1]!) % knownTexts
   const found = known[place]
   if (found?.octets.length === length && isSame(found.octets, octets, from)) return found.text
-  const own = octets.slice(from, end)
+  // A copy: the octets of a Node Buffer are its owner's, and so is what its slice shows.
+  const own = new Uint8Array(octets.subarray(from, end))
   const text = utf8.decode(own)
   known[place] = { octets: own, text }
   return text

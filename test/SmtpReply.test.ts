@@ -132,6 +132,29 @@ describe("replies", () => {
   )
 })
 
+describe("a reply like one before it", () => {
+  const texts = ["aaaaaaaa", "abaaaaaa", "aaabaaaa", "aaaaaaba", "aaaaaaaaa", "\u00e9aaaaaa", "a\ufffdaaaa", ""]
+
+  it("has its own text, however alike, in whatever order they come", () => {
+    for (const one of texts) {
+      for (const other of texts) {
+        const both = repliesOf(`250 ${one}\r\n250 ${other}\r\n`)
+        assert.deepStrictEqual(both.map(({ text }) => text), [one, other])
+      }
+    }
+  })
+
+  it("keeps none of the octets that were pushed: a connector may write over them", () => {
+    const decoder = SmtpReply.makeDecoder()
+    const seen: Array<string> = []
+    const buffer = Buffer.from("250 zzaaaaaa\r\n")
+    decoder.push(buffer, ({ text }) => seen.push(text))
+    buffer.write("250 zbaaaaaa\r\n")
+    decoder.push(buffer, ({ text }) => seen.push(text))
+    assert.deepStrictEqual(seen, ["zzaaaaaa", "zbaaaaaa"])
+  })
+})
+
 describe("what is no reply", () => {
   const noCode = "a line has no reply code 2yz to 5yz"
   const noSeparator = "the reply code is followed by neither a space nor a hyphen"

@@ -213,6 +213,18 @@ const runAll = Effect.fnUntraced(function*<E, R>(
   }
 })
 
+/** All the groups, and what they come to together. */
+const runMerged = <E, R>(
+  envelope: Envelope,
+  groups: Array<Members>,
+  isReplayable: boolean,
+  one: One<E, R>,
+  parts: Parts
+): Effect.Effect<Sent, SmtpError.SendError | E, R> => {
+  const all = runAll(groups, isReplayable, one, parts)
+  return annotated(Effect.andThen(all, Effect.suspend(() => merge(envelope, parts))), parts)
+}
+
 /** Delivers an envelope in as many transactions as the server asks for. */
 export const spread = <E, R>(
   envelope: Envelope,
@@ -223,9 +235,7 @@ export const spread = <E, R>(
   Effect.suspend(() => {
     const groups = [...groupsOf(envelope.recipients, limits)]
     if (groups.length > 1 && envelope.requireAllRecipients) return Effect.fail(tooManyForOne(limits))
-    const parts: Parts = { fates: new Map(), last: undefined }
-    const all = runAll(groups, isReplayable, one, parts)
-    return annotated(Effect.andThen(all, Effect.suspend(() => merge(envelope, parts))), parts)
+    return runMerged(envelope, groups, isReplayable, one, { fates: new Map(), last: undefined })
   })
 
 /** The same where a transaction for all has been done: others for whom it had no room. */
@@ -238,6 +248,5 @@ export const spreadRest = <E, R>(
   Effect.suspend(() => {
     const parts: Parts = { fates: new Map(), last: undefined }
     const rest = noteSent(parts, envelope.recipients, sent)
-    const all = runAll(isReplayable && isMembers(rest) ? [rest] : [], true, one, parts)
-    return annotated(Effect.andThen(all, Effect.suspend(() => merge(envelope, parts))), parts)
+    return runMerged(envelope, isReplayable && isMembers(rest) ? [rest] : [], true, one, parts)
   })
